@@ -1,0 +1,98 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"accessor/forks"
+)
+
+// image is a sealed directory with the whole state at a block, all merged.
+type image struct {
+	seal *seal
+	size int64 // bytes of its tables
+}
+
+// run is a table that merges the deltas of count blocks, the last of which it
+// belongs to. Deletes are kept.
+type run struct {
+	count int
+	size  int64
+	sum   uint64
+}
+
+func (s *Store) runPath(b forks.Block, count int) string {
+	return s.path(dirRuns, fmt.Sprintf("%s-%d.sst", Name(b), count))
+}
+
+func (r *run) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(r.size))
+	return binary.LittleEndian.AppendUint64(b, r.sum)
+}
+
+func decodeRun(count int, b []byte) *run {
+	return &run{count: count, size: int64(binary.LittleEndian.Uint64(b)), sum: binary.LittleEndian.Uint64(b[8:])}
+}
+
+func (im *image) encode() []byte {
+	return binary.LittleEndian.AppendUint64(im.seal.encode(), uint64(im.size))
+}
+
+func decodeImage(b []byte) (*image, error) {
+	if len(b) < 8 {
+		return nil, fmt.Errorf("%w: image record of %d bytes", ErrDamaged, len(b))
+	}
+	l, _, err := decodeSeal(b[:len(b)-8])
+	if err != nil || l == nil {
+		return nil, fmt.Errorf("%w: image record of %d bytes", ErrDamaged, len(b))
+	}
+	return &image{seal: l, size: int64(binary.LittleEndian.Uint64(b[len(b)-8:]))}, nil
+}
+
+// piece is one table on the way from one block to a later one.
+type piece struct {
+	path string
+	at   *entry // the last block that it covers
+	from *entry // the block before the first one
+	size int64
+	run  bool
+}
+
+// compose gives the tables, oldest first, that lead from one block to a
+// descendant: the longest run that fits, else the block's own delta.
+//
+//	from ── 33 ── 34 ── … ── 48 ── 49 = to
+//	        └─ run of 16 ────┘     delta
+func (s *Store) compose(from, to *entry) ([]piece, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []piece
+	for x := to; x != from; {
+		if x == nil || x.height <= from.height {
+			return nil, fmt.Errorf("compose: block %s is not a descendant of %s", to.rec.Hash, from.rec.Hash)
+		}
+		p := piece{path: s.deltaPath(x.rec.Block), at: x, from: x.parent, size: x.rec.DeltaSize}
+		for _, r := range x.runs {
+			if r.count <= x.height-from.height {
+				p = piece{path: s.runPath(x.rec.Block, r.count), at: x, from: x.up(r.count), size: r.size, run: true}
+			}
+		}
+		list = append(list, p)
+		x = p.from
+	}
+	slices.Reverse(list)
+	return list, nil
+}
+
+// nearestImage gives the newest block at or above e that has an image.
+func (s *Store) nearestImage(e *entry) *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := e; x != nil; x = x.parent {
+		if x.image != nil {
+			return x
+		}
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package checkpoint
+
+import (
+	"fmt"
+	"iter"
+	"time"
+
+	"accessor/forks"
+)
+
+// WriteDelta writes a block's write set and record durably, under its final
+// name, and completes rec with number, time, size and checksum. The block is not
+// held yet: see Record. A delta of that name which is there already is replaced:
+// only a crash or a failure before Record leaves one.
+func (s *Store) WriteDelta(rec *Record, ws WriteSet) error {
+	return s.writeDelta(rec, func(yield func([]byte, []byte) bool) {
+		var key, value []byte
+		for _, w := range ws {
+			key = appendStateKey(key[:0], w.Key)
+			if w.Delete {
+				value = append(value[:0], tagAbsent)
+			} else {
+				value = append(append(value[:0], tagValue), w.Value...)
+			}
+			if !yield(key, value) {
+				return
+			}
+		}
+	})
+}
+
+// writeDelta writes the record and then the stored entries, in ascending order.
+func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error {
+	if len(rec.Header) > MaxHeader {
+		return fmt.Errorf("%w: header of %d bytes, at most %d", ErrLimit, len(rec.Header), MaxHeader)
+	}
+	s.mu.Lock()
+	s.number++
+	rec.Number = s.number
+	s.mu.Unlock()
+	rec.Arrived = time.UnixMilli(time.Now().UnixMilli())
+
+	tmp := s.tmpPath(dirTmp, "delta")
+	err := s.writeTable(tmp, rec, stored)
+	if err == nil {
+		rec.DeltaSize, rec.DeltaSum, err = fileSum(tmp)
+	}
+	if err == nil {
+		err = s.files.rename(tmp, s.deltaPath(rec.Block))
+	}
+	if err != nil {
+		s.discard(tmp)
+		return fmt.Errorf("write delta of block %s: %w", rec.Hash, err)
+	}
+	return nil
+}
+
+// writeTable writes a table that starts with rec.
+func (s *Store) writeTable(path string, rec *Record, stored iter.Seq2[[]byte, []byte]) error {
+	var w TableWriter
+	err := s.files.call("create", path, func() (err error) {
+		w, err = s.engine.CreateTable(path)
+		return err
+	})
+	if err != nil {
+		if w != nil {
+			w.Abort()
+		}
+		return err
+	}
+	if err := w.Put(recordKey, rec.appendBody([]byte{tagValue})); err != nil {
+		w.Abort()
+		return err
+	}
+	for k, v := range stored {
+		if err := w.Put(k, v); err != nil {
+			w.Abort()
+			return err
+		}
+	}
+	return s.files.call("sync", path, w.Finish)
+}
+
+// discard removes a half-made file or folder in tmp/ or work/ as far as that
+// works; the next start removes the rest.
+func (s *Store) discard(path string) { _ = s.files.removeAll(path) }
+
+// Record makes the block of a written delta held, durably: the point of no loss.
+func (s *Store) Record(rec *Record) error {
+	s.mu.Lock()
+	parent, ok := s.entries[rec.Parent]
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		return ErrClosed
+	case !ok && !rec.Anchor:
+		s.mu.Unlock()
+		return fmt.Errorf("%w: parent %s", ErrUnknown, rec.Parent)
+	}
+	s.mu.Unlock()
+
+	if err := s.blocks.Write([]Change{{Key: blockKey(rec.Hash), Value: rec.encode()}}, true); err != nil {
+		return fmt.Errorf("record block %s: %w", rec.Hash, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addLocked(*rec, parent)
+	return nil
+}
+
+func (s *Store) addLocked(rec Record, parent *entry) *entry {
+	e := &entry{rec: rec}
+	if rec.Anchor {
+		s.anchor = e
+	} else {
+		e.parent, e.height = parent, parent.height+1
+	}
+	s.entries[rec.Hash] = e
+	s.number = max(s.number, rec.Number)
+	return e
+}
+
+// ReadDelta reads a held block's write set from its delta, in key order. The
+// slices are valid until the next one is asked for. Errors: ErrUnknown,
+// ErrDamaged; errors while reading are yielded as the last element.
+func (s *Store) ReadDelta(h forks.Hash) (iter.Seq2[Write, error], error) {
+	e, err := s.entry(h)
+	if err != nil {
+		return nil, err
+	}
+	path := s.deltaPath(e.rec.Block)
+	table, err := s.engine.OpenTable(path)
+	if err != nil {
+		return nil, fmt.Errorf("read delta of block %s: %w", h, err)
+	}
+	return func(yield func(Write, error) bool) {
+		defer table.Close()
+		for key, stored := range table.All() {
+			if key[0] != tagState {
+				continue
+			}
+			value, present, err := splitValue(stored)
+			if err != nil {
+				yield(Write{}, fmt.Errorf("read %s: %w", path, err))
+				return
+			}
+			if !yield(Write{Key: key[1:], Value: value, Delete: !present}, nil) {
+				return
+			}
+		}
+		if err := table.Err(); err != nil {
+			yield(Write{}, err)
+		}
+	}, nil
+}
+
+// readRecord reads the record that a table starts with.
+func (s *Store) readRecord(path string) (Record, error) {
+	table, err := s.engine.OpenTable(path)
+	if err != nil {
+		return Record{}, err
+	}
+	defer table.Close()
+	for key, stored := range table.All() {
+		if string(key) != string(recordKey) {
+			break
+		}
+		return storedRecord(stored)
+	}
+	if err := table.Err(); err != nil {
+		return Record{}, err
+	}
+	return Record{}, fmt.Errorf("%w: no block record in %s", ErrDamaged, path)
+}
+
+func storedRecord(stored []byte) (Record, error) {
+	body, present, err := splitValue(stored)
+	if err != nil {
+		return Record{}, err
+	}
+	r, rest, err := decodeBody(body)
+	if err == nil && (!present || len(rest) != 0) {
+		err = fmt.Errorf("%w: block record with %d bytes at its end", ErrDamaged, len(rest))
+	}
+	return r, err
+}

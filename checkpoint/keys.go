@@ -1,0 +1,77 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"accessor/forks"
+)
+
+// A stored key is one tag byte and the key; a stored value is one tag byte and
+// the value. A delete is a value of its own, not the engine's tombstone, so that
+// merging tables never loses it. docs/FORMAT.md is the page for readers that
+// open a checkpoint themselves.
+const (
+	tagRecord = 0 // key: the tag alone; value: the record of the block that the database is at
+	tagState  = 1
+
+	tagValue  = 0
+	tagAbsent = 1
+)
+
+var recordKey = []byte{tagRecord}
+
+// appendStateKey appends the stored form of a state key.
+func appendStateKey(dst, key []byte) []byte {
+	return append(append(dst, tagState), key...)
+}
+
+// stateEnd is the first stored key after all state keys.
+var stateEnd = []byte{tagState + 1}
+
+// splitValue undoes the value's tag.
+func splitValue(stored []byte) (value []byte, present bool, err error) {
+	if len(stored) == 0 || stored[0] > tagAbsent {
+		return nil, false, fmt.Errorf("%w: stored value without a known tag", ErrDamaged)
+	}
+	return stored[1:], stored[0] == tagValue, nil
+}
+
+// Name is the block's name in files and folders: the slot in ten digits, so
+// that listings are in order, and the hash.
+func Name(b forks.Block) string { return fmt.Sprintf("%010d-%s", uint32(b.Slot), b.Hash) }
+
+// Keys in blocks/: a prefix byte, then a block's hash; a run's ends with the
+// number of its blocks, a meta value's is its name.
+const (
+	prefixBlock = 'b'
+	prefixSeal  = 's'
+	prefixImage = 'i'
+	prefixRun   = 'r'
+	prefixMeta  = 'm'
+)
+
+func blockKey(h forks.Hash) []byte { return append([]byte{prefixBlock}, h[:]...) }
+func sealKey(h forks.Hash) []byte  { return append([]byte{prefixSeal}, h[:]...) }
+func imageKey(h forks.Hash) []byte { return append([]byte{prefixImage}, h[:]...) }
+func metaKey(name string) []byte   { return append([]byte{prefixMeta}, name...) }
+
+func runKey(h forks.Hash, count int) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte{prefixRun}, h[:]...), uint32(count))
+}
+
+func splitRunKey(key []byte) (h forks.Hash, count int, err error) {
+	if len(key) != 1+forks.HashSize+4 {
+		return h, 0, fmt.Errorf("%w: run key of %d bytes", ErrDamaged, len(key))
+	}
+	return hashOfKey(key), int(binary.BigEndian.Uint32(key[1+forks.HashSize:])), nil
+}
+
+// hashOfKey gives the hash in a key of blocks/; the zero hash for a short key,
+// which no block has.
+func hashOfKey(key []byte) (h forks.Hash) {
+	if len(key) > forks.HashSize {
+		copy(h[:], key[1:])
+	}
+	return h
+}

@@ -1,0 +1,138 @@
+#include "shim.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "rocksdb/env.h"
+#include "rocksdb/iterator.h"
+#include "rocksdb/options.h"
+#include "rocksdb/sst_file_reader.h"
+#include "rocksdb/sst_file_writer.h"
+#include "rocksdb/version.h"
+
+#define ACCESSOR_STRING_(x) #x
+#define ACCESSOR_STRING(x) ACCESSOR_STRING_(x)
+
+using rocksdb::Slice;
+using rocksdb::Status;
+
+namespace {
+
+// In RocksDB's C API (db/c.cc) these handles are structs whose first member is
+// the object or the pointer named here.
+struct IngestOptionsHandle { rocksdb::IngestExternalFileOptions rep; };
+struct IteratorHandle { rocksdb::Iterator* rep; };
+struct WriterHandle { rocksdb::SstFileWriter* rep; };
+struct OptionsHandle { rocksdb::Options rep; };
+
+char* error_text(const Status& s) {
+  if (s.ok()) return nullptr;
+  return strdup(s.ToString().c_str());
+}
+
+size_t fill(rocksdb::Iterator* it, const Slice* to, char* buf, size_t cap,
+            size_t* need, char** err) {
+  size_t used = 0;
+  *need = 0;
+  *err = nullptr;
+  for (; it->Valid(); it->Next()) {
+    const Slice k = it->key(), v = it->value();
+    if (to != nullptr && k.compare(*to) >= 0) break;
+    const size_t size = 8 + k.size() + v.size();
+    if (size > cap - used) {
+      if (used == 0) *need = size;
+      return used;
+    }
+    const uint32_t head[2] = {static_cast<uint32_t>(k.size()),
+                              static_cast<uint32_t>(v.size())};
+    memcpy(buf + used, head, 8);
+    memcpy(buf + used + 8, k.data(), k.size());
+    memcpy(buf + used + 8 + k.size(), v.data(), v.size());
+    used += size;
+  }
+  *err = error_text(it->status());
+  return used;
+}
+
+class NoLog : public rocksdb::Logger {
+ public:
+  NoLog() : Logger(rocksdb::InfoLogLevel::HEADER_LEVEL) {}
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+}  // namespace
+
+extern "C" {
+
+const char* accessor_rocksdb_version(void) {
+  return ACCESSOR_STRING(ROCKSDB_MAJOR) "." ACCESSOR_STRING(
+      ROCKSDB_MINOR) "." ACCESSOR_STRING(ROCKSDB_PATCH);
+}
+
+void accessor_options_no_log(void* options) {
+  static_cast<OptionsHandle*>(options)->rep.info_log = std::make_shared<NoLog>();
+}
+
+void accessor_ingest_keep_files(void* ingest_options) {
+  static_cast<IngestOptionsHandle*>(ingest_options)->rep.write_global_seqno = false;
+}
+
+char* accessor_writer_put_all(void* sst_file_writer, const char* buf, int n) {
+  rocksdb::SstFileWriter* w = static_cast<WriterHandle*>(sst_file_writer)->rep;
+  for (int i = 0; i < n; i++) {
+    uint32_t head[2];
+    memcpy(head, buf, 8);
+    buf += 8;
+    const Slice k(buf, head[0]), v(buf + head[0], head[1]);
+    buf += head[0] + head[1];
+    const Status s = w->Put(k, v);
+    if (!s.ok()) return error_text(s);
+  }
+  return nullptr;
+}
+
+size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
+                          size_t cap, size_t* need, char** err) {
+  const Slice end(to, to_len);
+  return fill(static_cast<IteratorHandle*>(iter)->rep, to_len ? &end : nullptr,
+              buf, cap, need, err);
+}
+
+void* accessor_table_open(void* options, const char* path, char** err) {
+  auto reader = std::make_unique<rocksdb::SstFileReader>(
+      static_cast<OptionsHandle*>(options)->rep);
+  *err = error_text(reader->Open(path));
+  return *err == nullptr ? reader.release() : nullptr;
+}
+
+char* accessor_table_verify(void* table) {
+  return error_text(static_cast<rocksdb::SstFileReader*>(table)->VerifyChecksum());
+}
+
+void* accessor_table_iter(void* table) {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  rocksdb::Iterator* it =
+      static_cast<rocksdb::SstFileReader*>(table)->NewIterator(options);
+  it->SeekToFirst();
+  return it;
+}
+
+size_t accessor_table_iter_fill(void* iter, char* buf, size_t cap, size_t* need,
+                                char** err) {
+  return fill(static_cast<rocksdb::Iterator*>(iter), nullptr, buf, cap, need, err);
+}
+
+void accessor_table_iter_close(void* iter) {
+  delete static_cast<rocksdb::Iterator*>(iter);
+}
+
+void accessor_table_close(void* table) {
+  delete static_cast<rocksdb::SstFileReader*>(table);
+}
+
+}  // extern "C"

@@ -1,0 +1,51 @@
+// The few RocksDB calls that its C API lacks, and batched forms of those that
+// are called once per key, where a cgo call each would cost as much as the
+// work itself.
+#ifndef ACCESSOR_ROCKS_SHIM_H
+#define ACCESSOR_ROCKS_SHIM_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The version of RocksDB compiled against, as in "7.8.3".
+const char* accessor_rocksdb_version(void);
+
+// Sets IngestExternalFileOptions.write_global_seqno to false: an ingested file
+// is then never written to, so that it may be linked into many databases.
+void accessor_ingest_keep_files(void* ingest_options);
+
+// Gives the options a logger that drops everything. Without one, each open
+// writes a LOG file of some 30 kB that describes all options. What goes wrong
+// is returned by the calls.
+void accessor_options_no_log(void* options);
+
+// Appends entries to a table writer. buf holds n entries of
+// u32 key length, u32 value length (native order), key, value.
+// Returns NULL or an error text to be freed by the caller.
+char* accessor_writer_put_all(void* sst_file_writer, const char* buf, int n);
+
+// Copies entries from an iterator into buf in the same form, from the current
+// one on and before `to` (to_len 0: no upper end), and moves the iterator past
+// them. Returns the number of bytes used; 0 with *need = 0 at the end, or with
+// *need = the bytes that the next entry takes where it doesn't fit.
+// *err is NULL or an error text to be freed by the caller.
+size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
+                          size_t cap, size_t* need, char** err);
+
+// A reader of one table file. Errors as above.
+void* accessor_table_open(void* options, const char* path, char** err);
+char* accessor_table_verify(void* table);
+void* accessor_table_iter(void* table);  // at the first entry
+size_t accessor_table_iter_fill(void* iter, char* buf, size_t cap, size_t* need,
+                                char** err);
+void accessor_table_iter_close(void* iter);
+void accessor_table_close(void* table);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,216 @@
+package checkpoint
+
+import (
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"accessor/forks"
+)
+
+// View is a read-only state at one block. Get and Scan are safe from several
+// goroutines; all iterators must be closed before the view is.
+type View struct {
+	h      *handle
+	closed bool
+}
+
+// handle is an open database that views share.
+type handle struct {
+	store *Store
+	db    DB
+	at    *entry
+	drop  func() // closes the database
+
+	// Guarded by Store.mu.
+	users int
+	used  time.Time
+}
+
+// OpenView opens the state at block h from its sealed checkpoint. Errors:
+// ErrUnknown, ErrPruned, ErrUnsealed, ErrMissing, ErrLocked, ErrDamaged.
+func (s *Store) OpenView(h forks.Hash) (*View, error) {
+	e, err := s.entry(h)
+	if err != nil {
+		return nil, err
+	}
+	if v := s.shared(h); v != nil {
+		return v, nil
+	}
+	if _, err := s.usable(e); err != nil {
+		return nil, err
+	}
+	db, err := s.engine.OpenReadOnly(s.checkpointPath(e.rec.Block))
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoint of block %s: %w", h, err)
+	}
+	if err := checkStandsAt(db, e); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open checkpoint of block %s: %w", h, err)
+	}
+	return s.share(&handle{store: s, db: db, at: e, drop: func() { s.closeDB(db) }}), nil
+}
+
+// ViewOf makes a view of a working database, for a block whose checkpoint can't
+// be made; the database is dropped with the view.
+func (s *Store) ViewOf(w *Working) *View {
+	return s.share(&handle{store: s, db: w.db, at: w.at, drop: w.Drop})
+}
+
+func (s *Store) closeDB(db DB) {
+	if err := db.Close(); err != nil {
+		s.log.Warn("close checkpoint", zap.Error(err))
+	}
+}
+
+// shared gives a view through a handle that is open already.
+func (s *Store) shared(h forks.Hash) *View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if open, ok := s.views[h]; ok {
+		open.users++
+		return &View{h: open}
+	}
+	return nil
+}
+
+// share offers a new handle to later views; where another opened meanwhile,
+// that one is used.
+func (s *Store) share(h *handle) *View {
+	s.mu.Lock()
+	if open, ok := s.views[h.at.rec.Hash]; ok {
+		open.users++
+		s.mu.Unlock()
+		h.drop()
+		return &View{h: open}
+	}
+	h.users = 1
+	s.views[h.at.rec.Hash] = h
+	s.mu.Unlock()
+	return &View{h: h}
+}
+
+// At is the view's block.
+func (v *View) At() forks.Block { return v.h.at.rec.Block }
+
+// Get appends the value of a key to dst; present is false for a key that the
+// state doesn't hold.
+func (v *View) Get(dst, key []byte) (value []byte, present bool, err error) {
+	return getState(v.h.db, dst, key)
+}
+
+// Scan walks the state's keys in [from, to); an empty to means no upper end.
+func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.h.db, from, to) }
+
+// Close gives the view back. Closing twice is safe; the view is used by nobody
+// by then.
+func (v *View) Close() {
+	s := v.h.store
+	s.mu.Lock()
+	if v.closed {
+		s.mu.Unlock()
+		return
+	}
+	v.closed = true
+	v.h.users--
+	v.h.used = time.Now()
+	drop := s.surplusLocked(s.opts.OpenViews)
+	s.mu.Unlock()
+	for _, h := range drop {
+		h.drop()
+	}
+}
+
+// surplusLocked takes the handles without users out of the pool that are over
+// the limit, least recently used first.
+func (s *Store) surplusLocked(most int) []*handle {
+	if s.closed {
+		most = 0
+	}
+	var drop []*handle
+	for {
+		var oldest *handle
+		idle := 0
+		for _, h := range s.views {
+			if h.users > 0 {
+				continue
+			}
+			if idle++; oldest == nil || h.used.Before(oldest.used) {
+				oldest = h
+			}
+		}
+		if idle <= most {
+			return drop
+		}
+		delete(s.views, oldest.at.rec.Hash)
+		drop = append(drop, oldest)
+	}
+}
+
+func (s *Store) closeIdleViews() {
+	s.mu.Lock()
+	drop := s.surplusLocked(0)
+	s.mu.Unlock()
+	for _, h := range drop {
+		h.drop()
+	}
+}
+
+func getState(db DB, dst, key []byte) ([]byte, bool, error) {
+	var scratch [64]byte
+	stored, found, err := db.Get(nil, appendStateKey(scratch[:0], key))
+	if err != nil || !found {
+		return dst, false, err
+	}
+	value, present, err := splitValue(stored)
+	if err != nil || !present {
+		return dst, false, err
+	}
+	return append(dst, value...), true, nil
+}
+
+// StateIterator walks the keys and values of a state in key order. It must be
+// closed before its view is.
+type StateIterator struct {
+	it         Iterator
+	key, value []byte
+	err        error
+}
+
+func scanState(db DB, from, to []byte) StateIterator {
+	end := stateEnd
+	if len(to) > 0 {
+		end = appendStateKey(nil, to)
+	}
+	return StateIterator{it: db.Scan(appendStateKey(nil, from), end)}
+}
+
+// Next goes to the next key, at first to the first one.
+func (i *StateIterator) Next() bool {
+	for i.err == nil && i.it.Next() {
+		value, present, err := splitValue(i.it.Value())
+		if err != nil {
+			i.err = err
+		} else if present {
+			i.key, i.value = i.it.Key()[1:], value
+			return true
+		}
+	}
+	return false
+}
+
+// Key is the current key, valid until Next or Close is called.
+func (i *StateIterator) Key() []byte { return i.key }
+
+// Value is the current value, valid until Next or Close is called.
+func (i *StateIterator) Value() []byte { return i.value }
+
+// Close ends the walk and gives the error that ended it early, if any.
+func (i *StateIterator) Close() error {
+	err := i.it.Close()
+	if i.err != nil {
+		return i.err
+	}
+	return err
+}

@@ -1,0 +1,272 @@
+package checkpoint
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"accessor/forks"
+)
+
+// Working is a working database: it stands at one block, can be read there, and
+// moves on by ingesting deltas. It is disposable and belongs to one goroutine.
+type Working struct {
+	store  *Store
+	db     WorkingDB
+	dir    string
+	at     *entry
+	image  *entry // whose image is below
+	tables int    // number of tables beside the image's
+}
+
+// At is the block that the database stands at.
+func (w *Working) At() forks.Block { return w.at.rec.Block }
+
+// Get appends the value of a state key to dst; present is false for a key that
+// the state doesn't hold.
+func (w *Working) Get(dst, key []byte) (value []byte, present bool, err error) {
+	return getState(w.db, dst, key)
+}
+
+// Scan walks the state's keys in [from, to); an empty to means no upper end.
+func (w *Working) Scan(from, to []byte) StateIterator { return scanState(w.db, from, to) }
+
+// Take gives the working database that stands at block h, for the caller alone;
+// nil where there is none. It prefers one with fewer tables that the background
+// has prepared at a near ancestor.
+func (s *Store) Take(h forks.Hash) (*Working, error) {
+	e, err := s.entry(h)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	w := takeLocked(&s.idle, func(w *Working) bool { return w.at == e })
+	s.mu.Unlock()
+	if w != nil && w.tables >= s.opts.MaxTables {
+		s.stats.Settles.Add(1)
+		if err := s.maintain.settle(e); err != nil {
+			s.log.Warn("merge deltas", zap.Stringer("block", h), zap.Error(err))
+		}
+	}
+	fresh, err := s.adopt(e)
+	if err != nil {
+		s.log.Warn("adopt working database", zap.Stringer("block", h), zap.Error(err))
+	}
+	if fresh == nil {
+		return w, nil
+	}
+	if w != nil {
+		s.inBackground(w.Drop)
+	}
+	return fresh, nil
+}
+
+// adoptWithin is how many blocks a prepared database may be behind when it is
+// adopted: that many deltas are ingested in one call.
+const adoptWithin = 64
+
+// adopt brings a prepared working database to e, if one is close below.
+func (s *Store) adopt(e *entry) (*Working, error) {
+	near := make(map[*entry]bool)
+	for x, n := e, 0; x != nil && n < adoptWithin; x, n = x.parent, n+1 {
+		near[x] = true
+	}
+	s.mu.Lock()
+	w := takeLocked(&s.prepared, func(w *Working) bool { return near[w.at] })
+	s.mu.Unlock()
+	if w == nil {
+		return nil, nil
+	}
+	if err := w.advance(e); err != nil {
+		w.Drop()
+		return nil, err
+	}
+	s.stats.Adopted.Add(1)
+	return w, nil
+}
+
+// takeLocked removes the newest matching element from a list.
+func takeLocked(list *[]*Working, match func(*Working) bool) *Working {
+	for i := len(*list) - 1; i >= 0; i-- {
+		if w := (*list)[i]; match(w) {
+			*list = append((*list)[:i], (*list)[i+1:]...)
+			return w
+		}
+	}
+	return nil
+}
+
+// Park gives a working database back for the next import on its block. Over the
+// limit the least recently used one is dropped.
+func (s *Store) Park(w *Working) { s.keep(&s.idle, w, s.opts.WorkingDBs) }
+
+func (s *Store) keep(list *[]*Working, w *Working, most int) {
+	s.mu.Lock()
+	drop := w
+	if !s.closed {
+		*list = append(*list, w)
+		drop = nil
+		if len(*list) > most {
+			drop = (*list)[0]
+			*list = (*list)[1:]
+		}
+	}
+	s.mu.Unlock()
+	if drop == nil {
+		return
+	}
+	// Closing and removing take milliseconds that no import should wait for.
+	s.inBackground(drop.Drop)
+}
+
+// Drop closes the database and removes it.
+func (w *Working) Drop() {
+	if err := w.db.Close(); err != nil {
+		w.store.log.Warn("close working database", zap.String("dir", w.dir), zap.Error(err))
+	}
+	if err := w.store.files.removeAll(w.dir); err != nil {
+		w.store.log.Warn("remove working database", zap.String("dir", w.dir), zap.Error(err))
+	}
+}
+
+// Clone makes a working database at block h from its sealed checkpoint, by hard
+// link, or from its image where the checkpoint can't be used. Errors: ErrUnknown,
+// ErrPruned, ErrUnsealed, ErrMissing, ErrLocked, ErrDamaged.
+func (s *Store) Clone(h forks.Hash) (*Working, error) {
+	e, err := s.entry(h)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.usable(e)
+	if err == nil {
+		var image *entry
+		if image, err = s.entry(l.image); err == nil {
+			return s.cloneDir(s.checkpointPath(e.rec.Block), e, image, l.tables)
+		}
+	}
+	if w, imageErr := s.cloneImage(e); imageErr == nil {
+		return w, nil
+	}
+	return nil, err
+}
+
+// cloneImage makes a working database from the image at e.
+func (s *Store) cloneImage(e *entry) (*Working, error) {
+	s.mu.Lock()
+	im := e.image
+	s.mu.Unlock()
+	if im == nil {
+		return nil, fmt.Errorf("%w: no image of block %s", ErrMissing, e.rec.Hash)
+	}
+	dir := s.imagePath(e.rec.Block)
+	if err := s.checkSeal(dir, im.seal); err != nil {
+		return nil, err
+	}
+	return s.cloneDir(dir, e, e, 0)
+}
+
+func (s *Store) cloneDir(from string, at, image *entry, tables int) (*Working, error) {
+	dir := s.tmpPath(dirWork, "db")
+	w, err := s.openClone(from, dir, at)
+	if err != nil {
+		s.discard(dir)
+		return nil, fmt.Errorf("clone %s: %w", from, err)
+	}
+	w.image, w.tables = image, tables
+	s.stats.Clones.Add(1)
+	return w, nil
+}
+
+func (s *Store) openClone(from, dir string, at *entry) (*Working, error) {
+	names, err := os.ReadDir(from)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.files.mkdir(dir); err != nil {
+		return nil, err
+	}
+	for _, d := range names {
+		src, dst := filepath.Join(from, d.Name()), filepath.Join(dir, d.Name())
+		if s.engine.IsTable(d.Name()) {
+			err = s.files.link(src, dst)
+		} else {
+			err = s.files.copyFile(src, dst)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	db, err := s.engine.OpenWorking(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkStandsAt(db, at); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &Working{store: s, db: db, dir: dir, at: at}, nil
+}
+
+// checkStandsAt reads the record inside a database: whatever a directory is
+// called, it is at the block that it says itself.
+func checkStandsAt(db DB, e *entry) error {
+	stored, found, err := db.Get(nil, recordKey)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%w: database without a block record", ErrDamaged)
+	}
+	r, err := storedRecord(stored)
+	if err != nil {
+		return err
+	}
+	if !r.sameBlock(&e.rec) {
+		return fmt.Errorf("%w: database is at block %s with root %s, want block %s with root %s",
+			ErrDamaged, r.Hash, r.Root, e.rec.Hash, e.rec.Root)
+	}
+	return nil
+}
+
+// Advance moves a working database on to a descendant, by ingesting the deltas
+// between, or the runs made of them. Errors: ErrUnknown.
+func (w *Working) Advance(h forks.Hash) error {
+	e, err := w.store.entry(h)
+	if err != nil {
+		return err
+	}
+	return w.advance(e)
+}
+
+func (w *Working) advance(to *entry) error {
+	s := w.store
+	if to == w.at {
+		return nil
+	}
+	list, err := s.compose(w.at, to)
+	if err != nil {
+		return err
+	}
+	// The engine takes the names that it is given away: hand it second links.
+	links := make([]string, len(list))
+	for i, t := range list {
+		links[i] = s.tmpPath(dirTmp, "in") + ".sst"
+		if err := s.files.link(t.path, links[i]); err != nil {
+			for _, l := range links[:i] {
+				s.discard(l)
+			}
+			return err
+		}
+	}
+	if err := s.files.call("ingest", w.dir, func() error { return w.db.Ingest(links) }); err != nil {
+		for _, l := range links {
+			s.discard(l)
+		}
+		return fmt.Errorf("ingest deltas up to block %s: %w", to.rec.Hash, err)
+	}
+	s.stats.Ingested.Add(int64(len(list)))
+	w.at, w.tables = to, w.tables+len(list)
+	return nil
+}

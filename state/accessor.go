@@ -1,0 +1,329 @@
+// Package state is the accessor itself: it imports blocks onto a fork tree and
+// answers what the state is at any of them.
+//
+// An import is checked, its root computed over the parent's state, written,
+// recorded, and only then anything derived is made:
+//
+//	check → lock slot → check → root → delta, record │ working database → seal
+//	                                                 └ from here the block is held
+//
+// When the parent's checkpoint can't be used, because another import is just
+// sealing it, another process has it open, or it is pruned, missing or damaged,
+// the import walks back to the nearest ancestor whose can, and replays the
+// deltas between.
+//
+// The package knows nothing of HTTP, flags or peers.
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"accessor/checkpoint"
+	"accessor/forks"
+	"accessor/locking"
+)
+
+// Config of an Accessor.
+type Config struct {
+	// Dir is the store's directory. Required.
+	Dir string
+	// Engine is the storage engine. Required.
+	Engine checkpoint.Engine
+	// Commitment is that of a new store, and must be that of an existing one;
+	// nil takes an existing store as it is.
+	Commitment Commitment
+	// Store has the options of the checkpoint store; its CheckRoot and Log are
+	// set from here.
+	Store checkpoint.Options
+	// Owner names this program in locks. Default "import".
+	Owner string
+	// Log gets what operators should know. Default: nothing.
+	Log *zap.Logger
+}
+
+// Anchor is the block that a new store starts from, with its whole state.
+type Anchor struct {
+	Hash   forks.Hash
+	Slot   forks.Slot
+	Root   forks.Hash
+	Header []byte // encoded, where there is one
+	// Pairs yields the whole state in strictly ascending key order; an error as
+	// the last element gives up.
+	Pairs iter.Seq2[Pair, error]
+}
+
+// Accessor owns a store and the fork tree over it. It is safe for concurrent
+// use.
+//
+// Lock order: a slot's lease, then labels, then mu, then the store's own lock. No
+// I/O under mu, and no callback but ReadTree's.
+type Accessor struct {
+	store      *checkpoint.Store
+	commitment Commitment
+	locks      *locking.Table
+	owner      string
+	log        *zap.Logger
+
+	// labels makes one change of head and finalized follow the other, on disk
+	// as in the tree.
+	labels sync.Mutex
+
+	// Close ends closing's context, which ends the waiting of the calls that
+	// work on the store, and waits for them: the store's files are never closed
+	// under them.
+	closing context.Context
+	close   context.CancelFunc
+	calls   sync.WaitGroup
+
+	mu       sync.RWMutex // guards the fields below
+	closed   bool
+	tree     *forks.Tree
+	head     *forks.Hash              // as the node said; nil until then
+	inflight map[forks.Hash]*inflight // imports before they end
+}
+
+// inflight is an import on its way.
+type inflight struct {
+	settled chan struct{} // closed once the block is held or the import has failed
+}
+
+// Open opens an existing store. Errors: those of checkpoint.Open, ErrCommitment.
+func Open(cfg Config) (*Accessor, error) {
+	opts := cfg.Store
+	opts.Log = cfg.Log
+	// Until the store is open nobody knows its commitment; images are made
+	// after that.
+	a := &Accessor{}
+	opts.CheckRoot = a.checkRoot
+	if cfg.Commitment != nil && !cfg.Commitment.Rooted() {
+		opts.CheckRoot = nil
+	}
+	store, err := checkpoint.Open(cfg.Dir, cfg.Engine, opts)
+	if err != nil {
+		return nil, err
+	}
+	c, ok := CommitmentByName(store.Commitment())
+	if ok && !c.Rooted() && opts.CheckRoot != nil {
+		// Roots that nobody computed can't be checked: every image would fail.
+		opts.CheckRoot = nil
+		if err := store.Close(); err != nil {
+			return nil, err
+		}
+		if store, err = checkpoint.Open(cfg.Dir, cfg.Engine, opts); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case !ok:
+		err = fmt.Errorf("%w: %q, which this program doesn't know", ErrCommitment, store.Commitment())
+	case cfg.Commitment != nil && cfg.Commitment.Name() != c.Name():
+		err = fmt.Errorf("%w: %s, asked for %s", ErrCommitment, c.Name(), cfg.Commitment.Name())
+	}
+	if err == nil {
+		err = a.init(cfg, store, c)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, err), store.Close())
+	}
+	return a, nil
+}
+
+// Create makes a store from an anchor. The anchor's root is checked before
+// anything counts. Errors: those of checkpoint.Create, ErrWrongRoot, ErrInvalid.
+func Create(cfg Config, anchor Anchor) (*Accessor, error) {
+	c := cfg.Commitment
+	if c == nil {
+		return nil, fmt.Errorf("%w: a new store needs one", ErrCommitment)
+	}
+	opts := cfg.Store
+	opts.Log = cfg.Log
+	a := &Accessor{commitment: c}
+	opts.CheckRoot = a.checkRoot
+	if !c.Rooted() {
+		opts.CheckRoot = nil
+	}
+	rec := checkpoint.Record{
+		Block:  forks.Block{Hash: anchor.Hash, Slot: anchor.Slot, Root: anchor.Root},
+		Header: anchor.Header,
+	}
+	store, err := checkpoint.Create(cfg.Dir, cfg.Engine, c.Name(), rec, checked(c, anchor), opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.init(cfg, store, c); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return a, nil
+}
+
+// checkRoot is the store's way to check the state of an image.
+func (a *Accessor) checkRoot(pairs iter.Seq2[[]byte, []byte]) (forks.Hash, error) {
+	return a.commitment.Root(pairs)
+}
+
+// checked passes an anchor's pairs on and ends with an error where they are not
+// in order, or where their root is another than the anchor's.
+func checked(c Commitment, anchor Anchor) iter.Seq2[Pair, error] {
+	ordered := ascending(anchor.Pairs)
+	if !c.Rooted() {
+		return ordered
+	}
+	return func(yield func(Pair, error) bool) {
+		stopped := false
+		root, err := c.Root(func(next func([]byte, []byte) bool) {
+			for p, err := range ordered {
+				if !yield(p, err) || err != nil {
+					stopped = true
+					return
+				}
+				if !next(p.Key, p.Value) {
+					return
+				}
+			}
+		})
+		switch {
+		case stopped:
+		case err != nil:
+			yield(Pair{}, fmt.Errorf("%w: anchor %s: %w", ErrInvalid, anchor.Hash, err))
+		case root != anchor.Root:
+			yield(Pair{}, &RootError{Kind: ErrWrongRoot, Block: anchor.Hash, Slot: anchor.Slot, Declared: anchor.Root, Actual: root})
+		}
+	}
+}
+
+// ascending passes pairs on and ends with an error at a key that is not above
+// the one before it.
+func ascending(pairs iter.Seq2[Pair, error]) iter.Seq2[Pair, error] {
+	return func(yield func(Pair, error) bool) {
+		var last []byte
+		first := true
+		for p, err := range pairs {
+			if err == nil && !first && bytes.Compare(p.Key, last) <= 0 {
+				err = fmt.Errorf("%w: anchor's key %s after %s, want strictly ascending ones", ErrInvalid, keyText(p.Key), keyText(last))
+			}
+			if !yield(p, err) || err != nil {
+				return
+			}
+			last, first = append(last[:0], p.Key...), false
+		}
+	}
+}
+
+// Names under which head and finalized are kept in the store.
+const (
+	metaHead      = "head"
+	metaFinalized = "finalized"
+)
+
+func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error {
+	a.store, a.commitment = store, c
+	a.closing, a.close = context.WithCancel(context.Background())
+	a.locks = locking.New()
+	a.inflight = make(map[forks.Hash]*inflight)
+	a.owner, a.log = cfg.Owner, cfg.Log
+	if a.owner == "" {
+		a.owner = "import"
+	}
+	if a.log == nil {
+		a.log = zap.NewNop()
+	}
+	// In order of arrival, which has parents first: so children are in the same
+	// order as before the store was closed.
+	records := store.Records()
+	slices.SortStableFunc(records, func(x, y checkpoint.Record) int { return cmp.Compare(x.Number, y.Number) })
+	for _, rec := range records {
+		if rec.Anchor {
+			a.tree = forks.New(rec.Block)
+			continue
+		}
+		if err := a.tree.Add(rec.Block); err != nil {
+			return fmt.Errorf("%w: %w", checkpoint.ErrDamaged, err)
+		}
+	}
+	if h := store.Meta(metaFinalized); len(h) == forks.HashSize {
+		if _, err := a.tree.Finalize(forks.Hash(h)); err != nil {
+			return fmt.Errorf("%w: recorded as finalized: %w", checkpoint.ErrDamaged, err)
+		}
+	}
+	if h := store.Meta(metaHead); len(h) == forks.HashSize {
+		// A head that finality has left behind is none any more.
+		if head := forks.Hash(h); a.tree.IsAncestor(a.tree.Finalized().Hash, head) {
+			a.head = &head
+		}
+	}
+	return nil
+}
+
+// Close ends background work and closes the store. Imports that wait fail with
+// checkpoint.ErrClosed, as all later calls do; those that work are waited for.
+// Views that are open keep working until they are closed. Closing again does
+// nothing.
+func (a *Accessor) Close() error {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.close()
+	a.calls.Wait()
+	return a.store.Close()
+}
+
+// begin counts a call that works on the store, and gives it a context that ends
+// with Close too. The caller calls end. Error: checkpoint.ErrClosed.
+func (a *Accessor) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.closed {
+		return nil, nil, checkpoint.ErrClosed
+	}
+	a.calls.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(a.closing, func() { cancel(checkpoint.ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		a.calls.Done()
+	}, nil
+}
+
+// Store gives the checkpoint store, for statistics and maintenance.
+func (a *Accessor) Store() *checkpoint.Store { return a.store }
+
+// Commitment is the store's state commitment.
+func (a *Accessor) Commitment() Commitment { return a.commitment }
+
+// Locks gives the timeslot locks.
+func (a *Accessor) Locks() *locking.Table { return a.locks }
+
+// ReadTree calls f with the fork tree, which f must only read and not keep. f
+// calls no method of the Accessor.
+func (a *Accessor) ReadTree(f func(*forks.Tree)) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	f(a.tree)
+}
+
+// Anchor is the block that the store grows from.
+func (a *Accessor) Anchor() (b forks.Block) {
+	a.ReadTree(func(t *forks.Tree) { b = t.Anchor() })
+	return b
+}
+
+// Block gives a held block. Error: ErrUnknownBlock.
+func (a *Accessor) Block(h forks.Hash) (forks.Block, error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	b, ok := a.tree.Get(h)
+	if !ok {
+		return b, &NoBlockError{Name: h.String()}
+	}
+	return b, nil
+}

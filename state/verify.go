@@ -1,0 +1,103 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"accessor/forks"
+)
+
+// Verify reads everything the store holds of every block, and recomputes the
+// root of every state; it changes nothing. It calls report for each thing that
+// is wrong, and progress, where given, after each block. The error is that of
+// the verification itself, not of the store's contents.
+func (a *Accessor) Verify(ctx context.Context, report func(forks.Block, error), progress func(done, all int)) error {
+	ctx, end, err := a.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	records := a.store.Records()
+	for i, rec := range records {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		for _, err := range a.store.VerifyBlock(rec.Hash) {
+			report(rec.Block, err)
+		}
+		if err := a.verifyState(ctx, rec.Block); err != nil {
+			report(rec.Block, fmt.Errorf("state at block %s, slot %d: %w", rec.Hash, rec.Slot, err))
+		}
+		if progress != nil {
+			progress(i+1, len(records))
+		}
+	}
+	return nil
+}
+
+// verifyState reads the state at a block, from its checkpoint or else from the
+// nearest ancestor's, and recomputes its root.
+func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
+	v, err := a.store.OpenView(b.Hash)
+	if err != nil {
+		w, _, err := a.walkTo(ctx, b, err)
+		if err != nil {
+			return err
+		}
+		v = a.store.ViewOf(w)
+	}
+	defer v.Close()
+	it := v.Scan(nil, nil)
+	root, err := a.commitment.Root(overlay(&it, nil))
+	if err = errors.Join(err, it.Close()); err != nil {
+		return err
+	}
+	if a.commitment.Rooted() && root != b.Root {
+		return &RootError{Kind: ErrWrongRoot, Block: b.Hash, Slot: b.Slot, Declared: b.Root, Actual: root}
+	}
+	return nil
+}
+
+// Reseal makes the checkpoints that are missing, damaged or were never sealed
+// again, parents before children, and says how many. Pruned ones, and those that
+// another process or import has locked, stay as they are.
+func (a *Accessor) Reseal(ctx context.Context, progress func(done, all int)) (made int, err error) {
+	ctx, end, err := a.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	records := a.store.Records()
+	for i, rec := range records {
+		if err := context.Cause(ctx); err != nil {
+			return made, err
+		}
+		sealed, err := a.reseal(ctx, rec.Block)
+		if err != nil {
+			return made, fmt.Errorf("make checkpoint of block %s at slot %d: %w", rec.Hash, rec.Slot, err)
+		}
+		if sealed {
+			made++
+		}
+		if progress != nil {
+			progress(i+1, len(records))
+		}
+	}
+	return made, nil
+}
+
+func (a *Accessor) reseal(ctx context.Context, b forks.Block) (made bool, err error) {
+	v, err := a.store.OpenView(b.Hash)
+	if leaveAlone(err) {
+		return false, nil
+	}
+	if err != nil {
+		v, made, err = a.rebuild(ctx, b, err)
+	}
+	if err != nil {
+		return false, err
+	}
+	v.Close()
+	return made, nil
+}

@@ -1,0 +1,98 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"accessor/checkpoint"
+	"accessor/forks"
+)
+
+// WalkBack says from where a state was reached, and what stood in the way of
+// anything nearer.
+type WalkBack struct {
+	// From is the ancestor whose checkpoint was used.
+	From forks.Block
+	// Blocks is the number of blocks replayed from there.
+	Blocks int
+	// Obstacles are the nearer blocks whose checkpoints could not be used,
+	// nearest first.
+	Obstacles []Obstacle
+}
+
+// Obstacle is a block whose checkpoint could not be used, and why: one of
+// locking.ErrLocked, checkpoint.ErrLocked, ErrPruned, ErrUnsealed, ErrMissing,
+// ErrDamaged, or an error of the file system.
+type Obstacle struct {
+	Block forks.Block
+	Err   error
+}
+
+// Reasons gives the obstacles as texts.
+func (w *WalkBack) Reasons() []string {
+	out := make([]string, len(w.Obstacles))
+	for i, o := range w.Obstacles {
+		out[i] = o.Err.Error()
+	}
+	return out
+}
+
+// workingAt gives a working database that stands at block b: the one that
+// stands there already, a clone of b's checkpoint, or one brought there from the
+// nearest usable ancestor. It never waits for whoever has a checkpoint locked.
+func (a *Accessor) workingAt(ctx context.Context, b forks.Block) (*checkpoint.Working, *WalkBack, error) {
+	w, err := a.store.Take(b.Hash)
+	if err != nil || w != nil {
+		return w, nil, err
+	}
+	return a.walkTo(ctx, b, nil)
+}
+
+// walkTo clones the nearest usable checkpoint at or above b and replays from
+// there. known, where not nil, is what stands in the way at b itself.
+func (a *Accessor) walkTo(ctx context.Context, b forks.Block, known error) (*checkpoint.Working, *WalkBack, error) {
+	var obstacles []Obstacle
+	for i, anc := range a.ancestors(b.Hash) {
+		if err := context.Cause(ctx); err != nil {
+			return nil, nil, err
+		}
+		var w *checkpoint.Working
+		err := known
+		if i > 0 || known == nil {
+			w, err = a.clone(anc)
+		}
+		if err != nil {
+			if errors.Is(err, checkpoint.ErrNoSpace) || errors.Is(err, checkpoint.ErrClosed) {
+				return nil, nil, err
+			}
+			obstacles = append(obstacles, Obstacle{Block: anc, Err: err})
+			continue
+		}
+		if err := w.Advance(b.Hash); err != nil {
+			w.Drop()
+			return nil, nil, fmt.Errorf("replay from block %s: %w", anc.Hash, err)
+		}
+		if len(obstacles) == 0 {
+			return w, nil, nil
+		}
+		return w, &WalkBack{From: anc, Blocks: i, Obstacles: obstacles}, nil
+	}
+	return nil, nil, &UnavailableError{Block: b, Obstacles: obstacles}
+}
+
+func (a *Accessor) ancestors(h forks.Hash) (list []forks.Block) {
+	a.ReadTree(func(t *forks.Tree) {
+		for b := range t.Ancestors(h) {
+			list = append(list, b)
+		}
+	})
+	return list
+}
+
+func (a *Accessor) clone(b forks.Block) (*checkpoint.Working, error) {
+	if err := a.beingWritten(b); err != nil {
+		return nil, err
+	}
+	return a.store.Clone(b.Hash)
+}

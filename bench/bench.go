@@ -1,0 +1,366 @@
+// Package bench measures the accessor under a made-up load, beside the usual way
+// to do the same with RocksDB and the floor that the disk sets, in one run. It is
+// for those who develop the accessor, and for those who size machines for it.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"accessor/checkpoint"
+	"accessor/checkpoint/rocks"
+	"accessor/forks"
+	"accessor/state"
+)
+
+// Params of a benchmark's load.
+type Params struct {
+	Keys       int    `json:"keys"`       // of the state
+	Blocks     int    `json:"blocks"`     // imported before or while measuring
+	Puts       int    `json:"puts"`       // a block
+	ValueSize  int    `json:"value_size"` // bytes, random
+	Repeat     int    `json:"repeat"`     // measurements, where blocks don't say
+	Commitment string `json:"commitment"` // jam or none
+	Baseline   bool   `json:"baseline"`   // measure the usual way as well
+	Seed       uint64 `json:"seed"`
+	Engine     string `json:"engine"`
+	Dir        string `json:"-"` // where the stores are made; default the system's
+
+	// Progress, where given, is told what is being done.
+	Progress func(what string, done, all int64) `json:"-"`
+}
+
+// Result of a benchmark. Times are in milliseconds; fields that a benchmark
+// doesn't measure are 0.
+type Result struct {
+	Bench             string  `json:"bench"`
+	Params            Params  `json:"params"`
+	Median            float64 `json:"median_ms"`
+	P99               float64 `json:"p99_ms"`
+	BaselineMedian    float64 `json:"baseline_median_ms"`
+	Ratio             float64 `json:"ratio"`    // baseline / ours
+	Floor             float64 `json:"floor_ms"` // median of one sequential write + fsync of the same bytes
+	DiskPerBlock      int64   `json:"disk_bytes_per_block"`
+	FilesPerCkpt      int     `json:"files_per_checkpoint"` // most, beside the image's
+	RSS               int64   `json:"rss_bytes"`            // most, of this process
+	OpenFiles         int     `json:"open_files"`           // most seen
+	BlocksWalkedOver  int     `json:"blocks_walked_over,omitempty"`
+	ImagesMade        int64   `json:"images_made"`
+	ImportsThatWaited int64   `json:"imports_that_waited"` // for deltas to be merged
+}
+
+// A Bench measures one thing.
+type Bench struct {
+	Name     string
+	About    string
+	Defaults Params
+	run      func(*run) error
+}
+
+// All are the benchmarks, in the order of the help.
+var All = []Bench{
+	{"import", "import of blocks, one after the other, each sealed",
+		Params{Keys: 200_000, Blocks: 400, Puts: 500, ValueSize: 100}, (*run).imports},
+	{"fork", "first import on a random older block",
+		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 100}, (*run).fork},
+	{"walkback", "import on a block whose checkpoint, and its ancestors', are gone",
+		Params{Keys: 200_000, Blocks: 64, Puts: 20_000, ValueSize: 100, Repeat: 20}, (*run).walkBack},
+	{"open", "opening the state at a random block, and one read",
+		Params{Keys: 200_000, Blocks: 2_000, Puts: 500, ValueSize: 100, Repeat: 200}, (*run).open},
+}
+
+// run is one benchmark on its way.
+type run struct {
+	Params
+	ctx    context.Context
+	rnd    *rand.Rand
+	chacha *rand.ChaCha8
+	engine *rocks.Engine
+	dir    string
+	acc    *state.Accessor
+	base   *rocks.Baseline
+	slot   forks.Slot
+
+	ours, baseline, floor []time.Duration
+	res                   Result
+}
+
+// Run measures. The store is made in a temporary folder and removed.
+func (b Bench) Run(ctx context.Context, p Params) (Result, error) {
+	dir, err := os.MkdirTemp(p.Dir, "accessor-bench-")
+	if err != nil {
+		return Result{}, err
+	}
+	defer removeAll(dir)
+	r := &run{Params: p, ctx: ctx, dir: dir, engine: rocks.New(rocks.Options{})}
+	defer r.engine.Close()
+	r.Engine = r.engine.Name()
+	var seed [32]byte
+	copy(seed[:], strconv.FormatUint(p.Seed, 10))
+	r.chacha = rand.NewChaCha8(seed)
+	r.rnd = rand.New(r.chacha)
+	if r.Progress == nil {
+		r.Progress = func(string, int64, int64) {}
+	}
+	err = errors.Join(b.run(r), r.close())
+	r.res.Bench, r.res.Params = b.Name, r.Params
+	r.res.Median, r.res.P99 = percentile(r.ours, 50), percentile(r.ours, 99)
+	r.res.BaselineMedian, r.res.Floor = percentile(r.baseline, 50), percentile(r.floor, 50)
+	if r.res.Median > 0 {
+		r.res.Ratio = r.res.BaselineMedian / r.res.Median
+	}
+	r.res.RSS = maxRSS()
+	return r.res, err
+}
+
+func (r *run) close() error {
+	if r.base != nil {
+		r.base.Close()
+		r.base = nil
+	}
+	if r.acc == nil {
+		return nil
+	}
+	acc := r.acc
+	r.acc = nil
+	return acc.Close()
+}
+
+// removeAll removes a folder with sealed checkpoints in it.
+func removeAll(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			return os.Chmod(path, 0o755)
+		}
+		return nil
+	})
+	_ = os.RemoveAll(dir)
+}
+
+// percentile gives the p-th percentile in milliseconds: the smallest measured
+// time that p percent of all don't exceed.
+func percentile(times []time.Duration, p int) float64 {
+	if len(times) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	i := (len(sorted)*p+99)/100 - 1
+	return float64(sorted[max(i, 0)].Microseconds()) / 1000
+}
+
+// key is the i-th key of the state: 31 bytes, spread over the key space.
+func key(i int) []byte {
+	k := make([]byte, 31)
+	x := uint64(i) * 0x9e3779b97f4a7c15 // odd, so that no two are equal
+	for n := range 8 {
+		k[n] = byte(x >> (56 - 8*n))
+	}
+	copy(k[8:], "made-up state item key.")
+	return k
+}
+
+func (r *run) value() []byte {
+	v := make([]byte, r.ValueSize)
+	_, _ = r.chacha.Read(v)
+	return v
+}
+
+// create makes the store, and the baseline's database, with the whole state.
+func (r *run) create(opts checkpoint.Options) error {
+	commitment, ok := state.CommitmentByName(r.Commitment)
+	if !ok {
+		return fmt.Errorf("commitment %q: want jam or none", r.Commitment)
+	}
+	order := make([]int, r.Keys)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return slices.Compare(key(a), key(b)) })
+	pairs := func(yield func(state.Pair, error) bool) {
+		for n, i := range order {
+			if n%10_000 == 0 {
+				r.Progress("make state", int64(n), int64(r.Keys))
+			}
+			if !yield(state.Pair{Key: key(i), Value: r.value()}, context.Cause(r.ctx)) {
+				return
+			}
+		}
+	}
+	anchor := state.Anchor{Hash: forks.Hash{1}, Pairs: pairs}
+	if commitment.Rooted() {
+		// The values are drawn twice the same.
+		saved := *r.chacha
+		root, err := commitment.Root(func(yield func([]byte, []byte) bool) {
+			for p := range pairs {
+				if !yield(p.Key, p.Value) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		*r.chacha = saved
+		anchor.Root = root
+	}
+	acc, err := state.Create(state.Config{Dir: filepath.Join(r.dir, "store"), Engine: r.engine,
+		Commitment: commitment, Store: opts, Owner: "bench"}, anchor)
+	if err != nil {
+		return err
+	}
+	r.acc = acc
+	return nil
+}
+
+// openBaseline makes the baseline's database with as many keys.
+func (r *run) openBaseline() error {
+	base, err := r.engine.OpenBaseline(filepath.Join(r.dir, "baseline"))
+	if err != nil {
+		return err
+	}
+	r.base = base
+	const batch = 10_000
+	for i := 0; i < r.Keys; i += batch {
+		r.Progress("make baseline", int64(i), int64(r.Keys))
+		puts := make([]checkpoint.Pair, 0, batch)
+		for j := i; j < min(i+batch, r.Keys); j++ {
+			puts = append(puts, checkpoint.Pair{Key: key(j), Value: r.value()})
+		}
+		if err := base.Write(puts); err != nil {
+			return err
+		}
+		if err := context.Cause(r.ctx); err != nil {
+			return err
+		}
+	}
+	return base.Flush()
+}
+
+// block makes a block of so many random puts on a parent.
+func (r *run) block(parent forks.Block, puts int) *state.Block {
+	r.slot++
+	b := &state.Block{Parent: parent.Hash, Slot: max(r.slot, parent.Slot+1)}
+	_, _ = r.chacha.Read(b.Hash[:])
+	for range puts {
+		b.Puts = append(b.Puts, state.Pair{Key: key(r.rnd.IntN(r.Keys)), Value: r.value()})
+	}
+	return b
+}
+
+// importOne imports a block and gives the time that took.
+func (r *run) importOne(b *state.Block) (state.Result, error) {
+	res, err := r.acc.Import(r.ctx, b)
+	if err == nil {
+		err = res.Unsealed
+	}
+	if err != nil {
+		return res, err
+	}
+	r.res.FilesPerCkpt = max(r.res.FilesPerCkpt, r.acc.Store().Tables(b.Hash))
+	return res, nil
+}
+
+// grow imports a chain on parent and gives its blocks.
+func (r *run) grow(parent forks.Block, count int) ([]forks.Block, error) {
+	var chain []forks.Block
+	for i := range count {
+		r.Progress("import", int64(i), int64(count))
+		res, err := r.importOne(r.block(parent, r.Puts))
+		if err != nil {
+			return nil, err
+		}
+		parent = res.Block
+		chain = append(chain, parent)
+	}
+	return chain, nil
+}
+
+// writeFloor writes the bytes of a write set in sequence to a new file, with an
+// fsync: less than that no durable import can do.
+func (r *run) writeFloor(b *state.Block) error {
+	var data []byte
+	for _, p := range b.Puts {
+		data = append(append(data, p.Key...), p.Value...)
+	}
+	path := filepath.Join(r.dir, "floor")
+	start := time.Now()
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	r.floor = append(r.floor, time.Since(start))
+	return errors.Join(err, file.Close(), os.Remove(path), r.quiesce())
+}
+
+// quiesce writes out what the last measurement left for the file system to do,
+// such as freeing the space of removed files: the next fsync would wait for it.
+func (r *run) quiesce() error {
+	dir, err := os.Open(r.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Syncfs(int(dir.Fd()))
+}
+
+// diskUsage is the space that a folder takes, each file counted once however
+// many names it has.
+func diskUsage(dir string) (size int64, err error) {
+	seen := make(map[uint64]bool)
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // removed meanwhile
+			}
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if ok && !seen[st.Ino] {
+			seen[st.Ino] = true
+			size += st.Blocks * 512
+		}
+		return nil
+	})
+	return size, err
+}
+
+// maxRSS is the most memory that this process has had resident, in bytes.
+func maxRSS() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+func (r *run) countOpenFiles() {
+	if files, err := os.ReadDir("/proc/self/fd"); err == nil {
+		r.res.OpenFiles = max(r.res.OpenFiles, len(files))
+	}
+}

@@ -1,6 +1,10 @@
 package jam
 
-import "accessor/forks"
+import (
+	"math"
+
+	"accessor/forks"
+)
 
 // spec has the sizes of a chain on which the length of its encodings depends.
 type spec struct {
@@ -29,6 +33,12 @@ var layouts = []layout{
 	{gp: "0.7", spec: full},
 	{gp: "0.6", spec: tiny, early: true},
 	{gp: "0.6", spec: full, early: true},
+}
+
+// likely says whether a header's author is one that can be: a validator's index,
+// or that of a genesis.
+func (l *layout) likely(author uint16) bool {
+	return int(author) < l.validators || author == math.MaxUint16
 }
 
 // Sizes in bytes.

@@ -8,7 +8,7 @@ import (
 func FuzzDecodeStep(f *testing.F) {
 	f.Add([]byte{})
 	for _, l := range []layout{layouts[0], layouts[2]} {
-		f.Add(stepOf(l, []Pair{pair(1, 1)}, []Pair{pair(1, 2)}, 2))
+		f.Add(stepOf(l, []Pair{pair(1, 1)}, []Pair{pair(11, 42, 0, 0, 0)}, 2))
 	}
 	var w writer
 	w.state(1, pair(1, 2))

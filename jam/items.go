@@ -39,6 +39,9 @@ var itemNames = [...]string{
 	"accumulation-outputs", // θ
 }
 
+// slotKey is C(11).
+var slotKey, _ = ItemKey(SlotItem)
+
 // ItemNames gives the names of the state items C(1) to C(16), in the order of
 // their keys. Service accounts have names too, account:N, which are not in it.
 func ItemNames() []string { return slices.Clone(itemNames[:]) }

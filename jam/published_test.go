@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -73,14 +74,13 @@ func unpackSteps(t *testing.T) []string {
 }
 
 func TestPublishedSteps(t *testing.T) {
-	slotKey, _ := ItemKey(SlotItem)
 	for _, folder := range unpackSteps(t) {
 		b, err := os.ReadFile(filepath.Join(folder, "genesis.bin"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		g, err := DecodeGenesis(b)
-		if err != nil || g.GP == "0.6" || g.Spec != "tiny" || len(g.Encoded) != 745 || g.Header != (Header{}) {
+		if err != nil || g.GP != "0.7" || g.Spec != "tiny" || len(g.Encoded) != 745 || g.Header != (Header{}) {
 			t.Fatalf("%s: layout %q %q, header of %d bytes: %+v, %v", folder, g.GP, g.Spec, len(g.Encoded), g.Header, err)
 		}
 		files, err := filepath.Glob(filepath.Join(folder, "0*.bin"))
@@ -94,8 +94,8 @@ func TestPublishedSteps(t *testing.T) {
 				t.Fatal(err)
 			}
 			step, err := DecodeStep(b)
-			if err != nil || step.Opaque {
-				t.Fatalf("%s: opaque %v, %v", file, step.Opaque, err)
+			if err != nil || step.Opaque || step.GP != "0.7" {
+				t.Fatalf("%s: opaque %v, layout %q, %v", file, step.Opaque, step.GP, err)
 			}
 			if step.Header.Parent != parent || step.Header.PriorRoot != root || step.Pre.Root != root {
 				t.Fatalf("%s: parent %s, prior root %s, state before %s; want %s, %s", file,
@@ -130,5 +130,79 @@ func TestPublishedStepsSpoilt(t *testing.T) {
 	got, err := DecodeStep(spoilt)
 	if err != nil || !got.Opaque || !bytes.Equal(got.Encoded, step.Encoded) || len(got.Block) != len(step.Encoded)+4 {
 		t.Errorf("opaque %v, header of %d bytes, block of %d, %v", got.Opaque, len(got.Encoded), len(got.Block), err)
+	}
+}
+
+// The recorded chains have headers of every Gray Paper version since 0.6.6.
+func TestPublishedHeaders(t *testing.T) {
+	vectors := os.Getenv("ACCESSOR_VECTORS")
+	if vectors == "" {
+		t.Skip("ACCESSOR_VECTORS is not set: published headers are not tested")
+	}
+	decoded := map[bool]int{}
+	for _, pattern := range []string{"conf067-*", "forest066-*", "conf070-*", "conf072-*4.*", "jtv072-safrole*"} {
+		files, err := filepath.Glob(filepath.Join(vectors, "jamtrace", pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			f, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			z, err := zstd.NewReader(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			z.Close()
+			f.Close()
+			early := bytes.Contains(all[:1000], []byte(`"gp":"0.6`))
+			for line := range bytes.Lines(all) {
+				if header := hexField(t, line, "header"); header != nil {
+					checkHeader(t, header, hexField(t, line, "hash"), early)
+					decoded[early]++
+				}
+			}
+		}
+	}
+	if decoded[true] < 400 || decoded[false] < 200 {
+		t.Errorf("decoded %d headers of 0.6 and %d of 0.7", decoded[true], decoded[false])
+	}
+}
+
+func hexField(t *testing.T, line []byte, name string) []byte {
+	t.Helper()
+	_, after, ok := bytes.Cut(line, []byte(`"`+name+`":"`))
+	if !ok {
+		return nil
+	}
+	digits, _, _ := bytes.Cut(after, []byte(`"`))
+	b, err := hex.DecodeString(string(digits))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func checkHeader(t *testing.T, encoded, hash []byte, early bool) {
+	t.Helper()
+	l := layouts[0]
+	if early {
+		l = layouts[2]
+	}
+	d := decoder{b: encoded}
+	h := l.header(&d)
+	if d.err != nil || d.left() != 0 || !l.likely(h.Author) {
+		t.Errorf("header %x: author %d, %d bytes left, %v", hash, h.Author, d.left(), d.err)
+	}
+	if got := HeaderHash(encoded); !bytes.Equal(got[:], hash) {
+		t.Errorf("header hash %s, want %x", got, hash)
+	}
+	if again := h.Encode(); !early && !bytes.Equal(again, encoded) {
+		t.Errorf("header %x came back as %x", hash, again)
 	}
 }

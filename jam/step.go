@@ -2,6 +2,7 @@ package jam
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 
 	"accessor/forks"
@@ -74,8 +75,9 @@ type Step struct {
 //	RawState before ++ header ++ extrinsic ++ RawState after
 //
 // A block that decodes in none is read all the same where the state after it is,
-// byte for byte, the state before: the block is then what stands between. Error:
-// ErrFormat.
+// byte for byte, the state before: the block is then what stands between. Any
+// other state after a block has the block's slot in C(11), as in all of JAM.
+// Error: ErrFormat.
 func DecodeStep(b []byte) (Step, error) {
 	d := decoder{b: b}
 	step := Step{Pre: d.state()}
@@ -86,7 +88,7 @@ func DecodeStep(b []byte) (Step, error) {
 	fits := fitting{}
 	for i := range layouts {
 		d := decoder{b: b, off: start}
-		layouts[i].header(&d)
+		header := layouts[i].header(&d)
 		headerEnd := d.off
 		layouts[i].extrinsic(&d)
 		blockEnd := d.off
@@ -97,13 +99,13 @@ func DecodeStep(b []byte) (Step, error) {
 			continue
 		case fits.n == 0:
 			post := d.state()
-			if d.err != nil || d.left() > 0 {
+			if d.err != nil || d.left() > 0 || !follows(&post, header.Slot) && !bytes.Equal(b[blockEnd:], b[:start]) {
 				continue
 			}
 			step.Post = post
 			step.Encoded, step.Block = b[start:headerEnd:headerEnd], b[start:blockEnd:blockEnd]
 		}
-		fits.add(&layouts[i])
+		fits.add(&layouts[i], header.Author)
 	}
 	if fits.n == 0 {
 		return decodeOpaque(b, start, step.Pre)
@@ -113,15 +115,32 @@ func DecodeStep(b []byte) (Step, error) {
 	return step, nil
 }
 
+// follows says whether a state is one after a block of that slot. It is what
+// keeps a wrong layout from fitting by chance, and ending in some empty state.
+func follows(post *RawState, slot forks.Slot) bool {
+	value, ok := post.Value(slotKey)
+	return ok && len(value) == 4 && forks.Slot(binary.LittleEndian.Uint32(value)) == slot
+}
+
 // fitting collects the layouts that an input fits.
 type fitting struct {
 	n        int
+	likely   bool   // whether gp and spec are of layouts with a likely author
 	gp, spec string // empty where they differ
 }
 
-func (f *fitting) add(l *layout) {
-	if f.n == 0 {
-		f.gp, f.spec = l.gp, l.name
+// add takes in a layout, in which the header has that author. An author that
+// cannot be, where another layout has one that can, is a wrong reading: the
+// fields in front of which the offenders stood before 0.7.0 begin with it.
+func (f *fitting) add(l *layout, author uint16) {
+	likely := l.likely(author)
+	f.n++
+	switch {
+	case f.n == 1 || likely && !f.likely:
+		f.likely, f.gp, f.spec = likely, l.gp, l.name
+		return
+	case f.likely && !likely:
+		return
 	}
 	if f.gp != l.gp {
 		f.gp = ""
@@ -129,7 +148,6 @@ func (f *fitting) add(l *layout) {
 	if f.spec != l.name {
 		f.spec = ""
 	}
-	f.n++
 }
 
 // decodeOpaque reads a step whose block decodes in no layout. before is the size
@@ -137,23 +155,22 @@ func (f *fitting) add(l *layout) {
 func decodeOpaque(b []byte, before int, pre RawState) (Step, error) {
 	end := len(b) - before
 	if end-before < HeaderPrefixSize || !bytes.Equal(b[:before], b[end:]) {
-		return Step{}, fmt.Errorf("decode step: %w: no known layout takes the block at byte %d and a state after it to the end, and the end is not the state before", ErrFormat, before)
+		return Step{}, fmt.Errorf("decode step: %w: no known layout takes the block at byte %d, with a state after it that has its slot, to the end, and the end is not the state before", ErrFormat, before)
 	}
 	block := b[before:end:end]
 	step := Step{Pre: pre, Post: pre, Block: block, Header: parsePrefix(block), Opaque: true}
-	// Of the layouts in which the header decodes, the one that goes on furthest
-	// into the extrinsic is the likeliest.
-	furthest := -1
+	// Of the layouts in which the header decodes, the first with an author that
+	// can be; else the first.
 	for i := range layouts {
 		d := decoder{b: block}
-		layouts[i].header(&d)
-		if d.err != nil {
+		header := layouts[i].header(&d)
+		likely := layouts[i].likely(header.Author)
+		if d.err != nil || step.Encoded != nil && !likely {
 			continue
 		}
-		headerEnd := d.off
-		layouts[i].extrinsic(&d)
-		if d.off > furthest {
-			furthest, step.Encoded = d.off, block[:headerEnd:headerEnd]
+		step.Encoded = block[:d.off:d.off]
+		if likely {
+			break
 		}
 	}
 	return step, nil
@@ -176,7 +193,7 @@ func DecodeGenesis(b []byte) (Genesis, error) {
 	fits := fitting{}
 	for i := range layouts {
 		d := decoder{b: b}
-		layouts[i].header(&d)
+		header := layouts[i].header(&d)
 		encoded := b[:d.off:d.off]
 		state := d.state()
 		if d.left() > 0 {
@@ -191,8 +208,10 @@ func DecodeGenesis(b []byte) (Genesis, error) {
 		case fits.n > 0 && len(encoded) != len(g.Encoded):
 			continue
 		}
-		g = Genesis{Header: parsePrefix(encoded), Encoded: encoded, State: state}
-		fits.add(&layouts[i])
+		if fits.n == 0 {
+			g = Genesis{Header: header.Header, Encoded: encoded, State: state}
+		}
+		fits.add(&layouts[i], header.Author)
 	}
 	if fits.n == 0 {
 		return Genesis{}, fmt.Errorf("decode genesis: %w", first)

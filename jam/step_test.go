@@ -46,7 +46,7 @@ func (w *writer) header(l layout, slot uint32, offenders int) {
 		w.nat(uint64(offenders))
 		w.fill(6, 32*offenders)
 	}
-	w.u16(7)
+	w.u16(5)
 	w.fill(8, 96)
 	if !l.early {
 		w.nat(uint64(offenders))
@@ -176,17 +176,28 @@ func checkPairs(t *testing.T, got RawState, root byte, want []Pair) {
 	}
 }
 
-// A block without marks or anything in its extrinsic doesn't say its layout.
+// A block without marks or anything in its extrinsic doesn't say its spec. Its
+// author tells the two orders of fields apart, unless that is 0 like an empty
+// list of offenders, and what then stands for the author is 0 too.
 func TestDecodeStepSaysOnlyWhatItKnows(t *testing.T) {
-	h := FullHeader{Header: Header{Slot: 1}, Author: 3}
-	var w writer
-	w.state(1)
-	w.raw(h.Encode()...)
-	w.raw(make([]byte, 7)...)
-	w.state(2)
-	step, err := DecodeStep(w.b)
-	if err != nil || step.GP != "" || step.Spec != "" || len(step.Encoded) != MinHeaderSize {
-		t.Errorf("layout %q %q, header of %d bytes, %v", step.GP, step.Spec, len(step.Encoded), err)
+	for _, c := range []struct {
+		name   string
+		header FullHeader
+		gp     string
+	}{
+		{"all zero", FullHeader{}, ""},
+		{"author 0", FullHeader{EntropySource: [SignatureSize]byte{0: 9}}, "0.7"},
+		{"author 3", FullHeader{Author: 3}, "0.7"},
+	} {
+		var w writer
+		w.state(1)
+		w.raw(c.header.Encode()...)
+		w.raw(make([]byte, 7)...)
+		w.state(2, pair(11, 0, 0, 0, 0))
+		step, err := DecodeStep(w.b)
+		if err != nil || step.GP != c.gp || step.Spec != "" || len(step.Encoded) != MinHeaderSize {
+			t.Errorf("%s: layout %q %q, header of %d bytes, %v", c.name, step.GP, step.Spec, len(step.Encoded), err)
+		}
 	}
 }
 
@@ -227,7 +238,7 @@ func TestDecodeStepWithOpaqueHeader(t *testing.T) {
 }
 
 func TestDecodeStepRefuses(t *testing.T) {
-	good := stepOf(layouts[0], []Pair{pair(1, 1)}, []Pair{pair(1, 2)}, 2)
+	good := stepOf(layouts[0], []Pair{pair(1, 1)}, []Pair{pair(11, 42, 0, 0, 0)}, 2)
 	if _, err := DecodeStep(good); err != nil {
 		t.Fatal(err)
 	}
@@ -238,6 +249,9 @@ func TestDecodeStepRefuses(t *testing.T) {
 	}
 	if _, err := DecodeStep(append(bytes.Clone(good), 0)); !errors.Is(err, ErrFormat) {
 		t.Errorf("a byte more: %v", err)
+	}
+	if _, err := DecodeStep(stepOf(layouts[0], []Pair{pair(1, 1)}, []Pair{pair(11, 43, 0, 0, 0)}, 2)); !errors.Is(err, ErrFormat) {
+		t.Errorf("state after with another slot: %v", err)
 	}
 	opaque := func(change func(b []byte)) []byte {
 		var w writer

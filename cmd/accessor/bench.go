@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"accessor/bench"
+)
+
+func newBench(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure the store under a made-up load",
+		Args:  noSuchCommand,
+		RunE:  showHelp,
+		Long: `Measures the store on this machine under a made-up load, beside the usual way to
+do the same with RocksDB (memtable, flush, checkpoint; the baseline) and one
+sequential write and fsync of the same bytes (the floor), all in one run. Use it
+to size disks. The stores are temporary; --dir says on which disk.`,
+		Example: `  accessor bench import --keys 2000000 --dir /var/lib/accessor
+  accessor bench fork --json`,
+	}
+	for _, b := range bench.All {
+		cmd.AddCommand(newOneBench(e, b))
+	}
+	return cmd
+}
+
+func newOneBench(e *env, b bench.Bench) *cobra.Command {
+	p := b.Defaults
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   b.Name,
+		Short: "Measure " + b.About,
+		Args:  arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.Keys < 1 || p.Blocks < 2 || p.Puts < 1 || p.ValueSize < 0 || p.ValueSize > 16<<20 {
+				return usageError("bench %s: --keys and --puts from 1, --blocks from 2, --value-size from 0 to 16 MiB", b.Name)
+			}
+			bar := newProgress(e.stderr, "bench "+b.Name)
+			p.Progress = bar.set
+			res, err := b.Run(cmd.Context(), p)
+			bar.done()
+			if err != nil {
+				return fmt.Errorf("bench %s: %w", b.Name, err)
+			}
+			if asJSON {
+				return json.NewEncoder(e.stdout).Encode(res)
+			}
+			fmt.Fprint(e.stdout, benchText(res))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&p.Keys, "keys", p.Keys, "keys of the state")
+	f.IntVar(&p.Blocks, "blocks", p.Blocks, "blocks to import")
+	f.IntVar(&p.Puts, "puts", p.Puts, "puts a block")
+	f.IntVar(&p.ValueSize, "value-size", p.ValueSize, "bytes a value, random")
+	if p.Repeat > 0 {
+		f.IntVar(&p.Repeat, "repeat", p.Repeat, "measurements")
+	}
+	f.StringVar(&p.Commitment, "commitment", "none", "state commitment: none, or jam (31-byte keys; computes every root)")
+	f.BoolVar(&p.Baseline, "baseline", true, "measure the usual way as well")
+	f.Uint64Var(&p.Seed, "seed", 1, "seed of the load")
+	f.StringVar(&p.Dir, "dir", "", "where to make the temporary stores (default: the system's folder)")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func benchText(r bench.Result) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: state of %d keys, %d blocks of %d puts of %d bytes, root %s; %s\n", r.Bench,
+		r.Params.Keys, r.Params.Blocks, r.Params.Puts, r.Params.ValueSize, r.Params.Commitment, r.Params.Engine)
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-24s %s\n", what, fmt.Sprintf(format, args...))
+	}
+	line("median, p99", "%.2f ms, %.2f ms", r.Median, r.P99)
+	if r.BaselineMedian > 0 {
+		line("baseline median", "%.2f ms, %.1f times ours", r.BaselineMedian, r.Ratio)
+	}
+	if r.Floor > 0 {
+		line("write + fsync median", "%.2f ms; ours is %.1f times that", r.Floor, r.Median/r.Floor)
+	}
+	if r.DiskPerBlock > 0 {
+		line("disk a block", "%.0f kB", float64(r.DiskPerBlock)/1000)
+	}
+	line("tables a checkpoint", "%d at most beside the image's", r.FilesPerCkpt)
+	line("memory, open files", "%.0f MB, %d", float64(r.RSS)/1e6, r.OpenFiles)
+	return b.String()
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"accessor/trace"
+)
+
+// TestMain lets the test binary stand in for the program in scripts, and for the
+// child processes that the crash test kills.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"accessor":   main,
+		crashChild:   crashChildMain,
+		lockingChild: lockingChildMain,
+	})
+}
+
+// command runs the program in this process.
+func command(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(context.Background(), args, strings.NewReader(""), &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+// mustRun runs the program, which must end with status 0.
+func mustRun(t *testing.T, args ...string) string {
+	t.Helper()
+	status, stdout, stderr := command(t, args...)
+	if status != exitOK {
+		t.Fatalf("accessor %s: exit status %d\n%s%s", strings.Join(args, " "), status, stdout, stderr)
+	}
+	return stdout
+}
+
+// child makes a process of this test binary under another name; see TestMain.
+func child(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &exec.Cmd{Path: exe, Args: append([]string{name}, args...), Env: os.Environ()}
+}
+
+// generated makes a chain up and gives its file.
+func generated(t *testing.T, opts trace.GenerateOptions) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "chain.jsonl")
+	args := []string{"trace", "generate", path}
+	for flag, v := range map[string]int{"seed": int(opts.Seed), "blocks": opts.Blocks, "keys": opts.Keys,
+		"writes": opts.Writes, "fork-every": opts.ForkEvery, "rejects": opts.Rejects} {
+		args = append(args, "--"+flag, itoa(v))
+	}
+	mustRun(t, args...)
+	return path
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"garble": garble,
+		},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("TMPDIR", e.WorkDir)
+			return nil
+		},
+	})
+}
+
+// garble changes a byte in the middle of each file that a pattern names, or with
+// -cut removes its second half.
+func garble(ts *testscript.TestScript, neg bool, args []string) {
+	cut := len(args) > 0 && args[0] == "-cut"
+	if cut {
+		args = args[1:]
+	}
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: garble [-cut] pattern")
+	}
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("%s matches nothing", args[0])
+	}
+	for _, file := range files {
+		ts.Check(os.Chmod(file, 0o644))
+		data, err := os.ReadFile(file)
+		ts.Check(err)
+		if cut {
+			data = data[:len(data)/2]
+		} else {
+			data[len(data)/2] ^= 0x55
+		}
+		ts.Check(os.WriteFile(file, data, 0o644))
+	}
+}
+
+// TestReadmeIsTrue runs the commands of README.md: the blocks behind "<!-- run
+// -->" as they stand, in one folder, in order. Of make it checks that the targets
+// are there; the benchmark it runs small.
+func TestReadmeIsTrue(t *testing.T) {
+	root := filepath.Join("..", "..")
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := regexp.MustCompile("(?:^|[`\\s])make ([a-z][a-z-]*)")
+	for _, m := range targets.FindAllStringSubmatch(string(readme), -1) {
+		if m[1] != "git" && !bytes.Contains(makefile, []byte("\n"+m[1]+":")) {
+			t.Errorf("README names make %s, the Makefile has no such target", m[1])
+		}
+	}
+	bin := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(exe, filepath.Join(bin, "accessor")); err != nil {
+		t.Fatal(err)
+	}
+	script := "set -euo pipefail\n"
+	commands := 0
+	for _, block := range strings.Split(string(readme), "\n\n") {
+		runs := strings.Contains(block, "accessor ")
+		for line := range strings.Lines(block + "\n") {
+			code, ok := strings.CutPrefix(line, "    ")
+			if !ok || !runs || strings.HasPrefix(code, "export PATH") {
+				continue
+			}
+			commands++
+			if strings.HasPrefix(code, "accessor bench") {
+				code = "accessor bench import --dir . --keys 1000 --blocks 3 --puts 50\n"
+			}
+			script += "echo '$ " + strings.TrimSpace(code) + "'\n" + code
+		}
+	}
+	if commands < 8 {
+		t.Fatalf("README has %d commands, expected more", commands)
+	}
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+cmd.Dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}

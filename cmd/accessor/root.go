@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+
+	"accessor/checkpoint"
+	"accessor/replay"
+	"accessor/state"
+)
+
+// Exit statuses of all commands.
+const (
+	exitOK      = 0
+	exitDiffers = 1 // the answer is no: something differs, is damaged, or absent
+	exitUsage   = 2 // bad flags or arguments, or a block that the store doesn't have
+	exitStore   = 3 // the store failed
+	exitInput   = 4 // an input is unreadable or incomplete
+)
+
+// exitError carries an exit status. A nil err means that all is said already.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// env is what commands share: where to read and write, and the global flags.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	logLevel       string
+}
+
+// run executes a command line and gives the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	cmd := newRoot(&env{stdin: stdin, stdout: stdout, stderr: stderr})
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) || exit.err != nil {
+		fmt.Fprintln(stderr, "accessor:", err)
+	}
+	return statusOf(err)
+}
+
+// statusOf maps an error to an exit status.
+func statusOf(err error) int {
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.status
+	case errors.Is(err, state.ErrUnknownBlock), errors.Is(err, state.ErrAmbiguous), errors.Is(err, state.ErrBadName),
+		errors.Is(err, state.ErrOtherAnchor), errors.Is(err, state.ErrCommitment):
+		return exitUsage
+	case errors.Is(err, replay.ErrInput):
+		return exitInput
+	}
+	return exitStore
+}
+
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "accessor",
+		Short: "Keeps the state at every block of every fork, and answers what it is",
+		Long: `The accessor owns a chain's state beside a validator node: it imports each
+block's write set, keeps a sealed checkpoint for every block of every fork, and
+answers what the state is at any of them.
+
+BLOCK is head, finalized, anchor or genesis; a slot (decimal digits only); or a
+hash or 8 or more of its first hex digits, with 0x in front where they hold no
+letter. KEY is hex, or the name of a JAM state item (accessor ls --names).
+
+Exit status: 0 done, 1 the answer is no (something differs, is damaged or
+absent), 2 bad usage, 3 the store failed, 4 an input is unreadable.`,
+		Version:       versionText(),
+		Args:          noSuchCommand,
+		RunE:          showHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVar(&e.logLevel, "log-level", "warn", "what is logged to standard error: debug, info, warn or error")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError("%w (see %s --help)", err, cmd.CommandPath())
+	})
+	root.AddCommand(newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e),
+		newVerify(e), newRecover(e), newTrace(e), newBench(e))
+	return root
+}
+
+// showHelp is what a command does that only has commands below it.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("unknown command %q (see %s --help)", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// arguments checks the number of arguments, as a usage error.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError("%s: %w (see %[1]s --help)", cmd.CommandPath(), err)
+		}
+		return nil
+	}
+}
+
+// logger writes to standard error: in words on a terminal, JSON elsewhere.
+func (e *env) logger() (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(e.logLevel)
+	if err != nil {
+		return nil, usageError("--log-level: %w", err)
+	}
+	config := zap.NewProductionEncoderConfig()
+	config.EncodeTime = zapcore.ISO8601TimeEncoder
+	encoder := zapcore.NewJSONEncoder(config)
+	if isTerminal(e.stderr) {
+		config.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(config)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(e.stderr)), level)), nil
+}
+
+// isTerminal says whether a stream is a terminal that a person looks at.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// openStore opens the store that --data names.
+func (e *env) openStore(dir string) (*state.Accessor, func(), error) {
+	if dir == "" {
+		return nil, nil, usageError("no store given: use --data DIR")
+	}
+	log, err := e.logger()
+	if err != nil {
+		return nil, nil, err
+	}
+	engine := newEngine()
+	acc, err := state.Open(state.Config{Dir: dir, Engine: engine, Log: log})
+	if err != nil {
+		engine.Close()
+		if errors.Is(err, checkpoint.ErrEmpty) {
+			return nil, nil, fmt.Errorf("%w (accessor replay --data %s FILE makes one)", err, dir)
+		}
+		return nil, nil, err
+	}
+	return acc, func() {
+		if err := acc.Close(); err != nil {
+			fmt.Fprintln(e.stderr, "accessor: close store:", err)
+		}
+		engine.Close()
+	}, nil
+}

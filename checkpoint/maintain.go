@@ -37,7 +37,7 @@ type maintenance struct {
 const maxPending = 16
 
 // maxPrepared bounds the working databases that wait for adoption.
-const maxPrepared = 2
+const maxPrepared = 4
 
 func (m *maintenance) start(s *Store) {
 	m.s = s

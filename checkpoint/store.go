@@ -75,7 +75,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.WithDefaults()
-	setDefault(&o.WorkingDBs, 4)
+	setDefault(&o.WorkingDBs, 8)
 	setDefault(&o.OpenViews, 8)
 	setDefault(&o.RunLength, 16)
 	setDefault(&o.ImageEvery, 192)
@@ -241,6 +241,20 @@ func (s *Store) HasCheckpoint(h forks.Hash) bool {
 	defer s.mu.Unlock()
 	e, ok := s.entries[h]
 	return ok && e.seal != nil
+}
+
+// Unsealed gives the blocks that have no checkpoint though nobody removed it,
+// parents before children: the last ones before a crash, or all after a recovery.
+func (s *Store) Unsealed() []forks.Block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []forks.Block
+	for _, e := range s.sortedLocked() {
+		if e.seal == nil && !e.thin {
+			out = append(out, e.rec.Block)
+		}
+	}
+	return out
 }
 
 // Tables is the number of tables in the block's checkpoint beside its image's;

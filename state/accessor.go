@@ -134,7 +134,30 @@ func Open(cfg Config) (*Accessor, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, err), store.Close())
 	}
+	a.sealUnfinished()
 	return a, nil
+}
+
+// maxUnfinished bounds the checkpoints that are made while a store opens. More of
+// them are not left by imports that a crash cut short; see Reseal.
+const maxUnfinished = 64
+
+// sealUnfinished makes the checkpoints of blocks that were recorded when a crash
+// came, and not sealed yet. What fails is made when it is read.
+func (a *Accessor) sealUnfinished() {
+	unsealed := a.store.Unsealed()
+	if len(unsealed) > maxUnfinished {
+		a.log.Warn("many blocks have no checkpoint; they are made when read", zap.Int("blocks", len(unsealed)))
+		return
+	}
+	for _, b := range unsealed {
+		v, err := a.View(context.Background(), b.Hash)
+		if err != nil {
+			a.log.Warn("seal after a crash", zap.Stringer("block", b.Hash), zap.Error(err))
+			continue
+		}
+		v.Close()
+	}
 }
 
 // Create makes a store from an anchor. The anchor's root is checked before

@@ -95,8 +95,9 @@ type chain struct {
 	anchor state.Anchor
 	hook   hook
 
-	mu    sync.Mutex // guards nodes
+	mu    sync.Mutex // guards what follows
 	nodes map[string]*node
+	order []*node // as they came
 }
 
 // newChain makes a store whose anchor is alfred, at slot 0.
@@ -117,7 +118,7 @@ func newChainFrom(t testing.TB, e engineCase, opts checkpoint.Options, anchor st
 	}
 	root := kv.root(t)
 	c.anchor = state.Anchor{Hash: hash(anchor), Slot: slot, Root: root, Pairs: kv.pairs()}
-	c.nodes[anchor] = &node{name: anchor, block: &state.Block{Hash: hash(anchor), Slot: slot}, root: root, state: kv}
+	c.keep(&node{name: anchor, block: &state.Block{Hash: hash(anchor), Slot: slot}, root: root, state: kv})
 	var err error
 	if c.Accessor, err = state.Create(c.cfg, c.anchor); err != nil {
 		t.Fatal(err)
@@ -236,10 +237,14 @@ func (c *chain) declare(b *state.Block, parent string) *state.Block {
 func (c *chain) take(b *state.Block) {
 	c.t.Helper()
 	kv := c.node(nameOf(b.Parent)).state.with(b)
-	n := &node{name: nameOf(b.Hash), block: b, root: kv.root(c.t), state: kv}
+	c.keep(&node{name: nameOf(b.Hash), block: b, root: kv.root(c.t), state: kv})
+}
+
+func (c *chain) keep(n *node) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nodes[n.name] = n
+	c.order = append(c.order, n)
 }
 
 // accept imports a block, which must be new.

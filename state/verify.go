@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"accessor/checkpoint"
 	"accessor/forks"
 )
 
@@ -40,15 +41,20 @@ func (a *Accessor) Verify(ctx context.Context, report func(forks.Block, error), 
 // nearest ancestor's, and recomputes its root.
 func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
 	v, err := a.store.OpenView(b.Hash)
-	if err != nil {
-		w, _, err := a.walkTo(ctx, b, err)
-		if err != nil {
-			return err
-		}
-		v = a.store.ViewOf(w)
+	if err == nil {
+		defer v.Close()
+		return a.verifyRoot(b, v.Scan(nil, nil))
 	}
-	defer v.Close()
-	it := v.Scan(nil, nil)
+	w, _, err := a.walkTo(ctx, b)
+	if err != nil {
+		return err
+	}
+	// Not as a view: others would find it open and take the checkpoint for good.
+	defer w.Drop()
+	return a.verifyRoot(b, w.Scan(nil, nil))
+}
+
+func (a *Accessor) verifyRoot(b forks.Block, it checkpoint.StateIterator) error {
 	root, err := a.commitment.Root(overlay(&it, nil))
 	if err = errors.Join(err, it.Close()); err != nil {
 		return err

@@ -53,7 +53,7 @@ func leaveAlone(err error) bool {
 // rebuild brings a working database to a block whose checkpoint can't be used
 // and, where nobody else is at it, seals the checkpoint again.
 func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (v *checkpoint.View, sealed bool, err error) {
-	w, walk, err := a.walkTo(ctx, b, cause)
+	w, walk, err := a.walkTo(ctx, b)
 	if err != nil {
 		return nil, false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"accessor/checkpoint"
 	"accessor/forks"
@@ -46,22 +47,18 @@ func (a *Accessor) workingAt(ctx context.Context, b forks.Block) (*checkpoint.Wo
 	if err != nil || w != nil {
 		return w, nil, err
 	}
-	return a.walkTo(ctx, b, nil)
+	return a.walkTo(ctx, b)
 }
 
-// walkTo clones the nearest usable checkpoint at or above b and replays from
-// there. known, where not nil, is what stands in the way at b itself.
-func (a *Accessor) walkTo(ctx context.Context, b forks.Block, known error) (*checkpoint.Working, *WalkBack, error) {
+// walkTo clones the nearest usable checkpoint or image at or above b and replays
+// from there.
+func (a *Accessor) walkTo(ctx context.Context, b forks.Block) (*checkpoint.Working, *WalkBack, error) {
 	var obstacles []Obstacle
 	for i, anc := range a.ancestors(b.Hash) {
 		if err := context.Cause(ctx); err != nil {
 			return nil, nil, err
 		}
-		var w *checkpoint.Working
-		err := known
-		if i > 0 || known == nil {
-			w, err = a.clone(anc)
-		}
+		w, err := a.clone(anc)
 		if err != nil {
 			if errors.Is(err, checkpoint.ErrNoSpace) || errors.Is(err, checkpoint.ErrClosed) {
 				return nil, nil, err
@@ -94,5 +91,10 @@ func (a *Accessor) clone(b forks.Block) (*checkpoint.Working, error) {
 	if err := a.beingWritten(b); err != nil {
 		return nil, err
 	}
-	return a.store.Clone(b.Hash)
+	w, err := a.store.Clone(b.Hash)
+	if errors.Is(err, fs.ErrNotExist) {
+		// It went while it was being cloned: asked again, the store says why.
+		w, err = a.store.Clone(b.Hash)
+	}
+	return w, err
 }

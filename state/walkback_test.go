@@ -82,6 +82,7 @@ func TestReseal(t *testing.T) {
 		c := newChain(t, e, noImages)
 		c.grow("alfred", "b1", "b2", "b3", "b4", "b5")
 		c.wantProblems()
+		c.reopen() // a state that is open for reading doesn't miss its checkpoint
 		c.spoil(remove, "b1", "b5")
 		c.spoil(changeByte, "b2")
 		c.spoil(prune, "b3")

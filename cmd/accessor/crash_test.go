@@ -71,14 +71,17 @@ func TestCrash(t *testing.T) {
 
 	file := generated(t, trace.GenerateOptions{Seed: seed % 1000, Blocks: 120, Keys: 50, Writes: 10, ForkEvery: 6, Rejects: 5})
 	recorded := readRecording(t, file)
-	full := runChild(t, file, filepath.Join(t.TempDir(), "whole"), 0).took
-
 	dir := filepath.Join(t.TempDir(), "store")
 	acknowledged := make(map[forks.Hash]bool)
 	stores := 1
 	for n := uint64(0); n < kills; {
-		after := time.Duration(rnd.Int64N(int64(full)*5/4)) + time.Millisecond
-		outcome := runChild(t, file, dir, after)
+		// Some milliseconds after one of the next blocks; of a new store at times
+		// while it is being made.
+		k := kill{blocks: len(acknowledged) + rnd.IntN(16), after: time.Duration(rnd.Int64N(int64(15 * time.Millisecond)))}
+		if k.blocks == 0 {
+			k.after *= 4
+		}
+		outcome := runChild(t, file, dir, k)
 		for _, h := range outcome.acknowledged {
 			acknowledged[h] = true
 		}
@@ -95,7 +98,7 @@ func TestCrash(t *testing.T) {
 	}
 	mustRun(t, "replay", "--data", dir, "--verify", "states", file)
 	mustRun(t, "verify", "--data", dir)
-	t.Logf("%d kills over %d stores, a whole replay takes %v", kills, stores, full)
+	t.Logf("%d kills over %d stores", kills, stores)
 }
 
 func envNumber(t *testing.T, name string, def uint64) uint64 {
@@ -111,14 +114,20 @@ func envNumber(t *testing.T, name string, def uint64) uint64 {
 	return n
 }
 
+// kill is when a child is killed: so long after it has acknowledged so many
+// blocks, those that it found held included.
+type kill struct {
+	blocks int
+	after  time.Duration
+}
+
 type childOutcome struct {
 	acknowledged []forks.Hash
 	killed       bool
-	took         time.Duration
 }
 
-// runChild replays in a child process and kills it after a while; 0: never.
-func runChild(t *testing.T, file, dir string, after time.Duration) (o childOutcome) {
+// runChild replays in a child process and kills it.
+func runChild(t *testing.T, file, dir string, k kill) (o childOutcome) {
 	t.Helper()
 	cmd := child(t, crashChild, file, dir)
 	cmd.Stderr = os.Stderr
@@ -126,15 +135,18 @@ func runChild(t *testing.T, file, dir string, after time.Duration) (o childOutco
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if after > 0 {
-		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-		defer timer.Stop()
-	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
+	lines := bufio.NewScanner(out)
+	for {
+		if len(o.acknowledged) == k.blocks {
+			timer := time.AfterFunc(k.after, func() { _ = cmd.Process.Kill() })
+			defer timer.Stop()
+		}
+		if !lines.Scan() {
+			break
+		}
 		h, err := forks.ParseHash(lines.Text())
 		if err != nil {
 			break // cut off by the kill
@@ -142,7 +154,6 @@ func runChild(t *testing.T, file, dir string, after time.Duration) (o childOutco
 		o.acknowledged = append(o.acknowledged, h)
 	}
 	err = cmd.Wait()
-	o.took = time.Since(start)
 	o.killed = cmd.ProcessState.ExitCode() == -1
 	if err != nil && !o.killed {
 		t.Fatalf("child failed by itself: %v", err)

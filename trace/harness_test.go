@@ -133,8 +133,8 @@ func gzipped(t testing.TB, b []byte) []byte {
 // typed says whether an error has a place and one of the package's kinds.
 func typed(err error) bool {
 	var where *Error
-	if !errors.As(err, &where) || where.File == "" {
-		return false
+	if !errors.As(err, &where) || where.File == "" || errors.Is(err, io.EOF) {
+		return false // io.EOF is no error: a caller would take it for the end
 	}
 	for _, kind := range []error{ErrFormat, ErrNoEnd, ErrTooLong, ErrUnreadable} {
 		if errors.Is(err, kind) {

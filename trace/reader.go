@@ -96,7 +96,9 @@ func isZstd(magic []byte) bool {
 func readError(err error) error {
 	kind := ErrUnreadable
 	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: input ends early", ErrNoEnd) // without io.EOF, which is the good end
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		kind = ErrNoEnd
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		kind = ErrTooLong
@@ -137,7 +139,7 @@ func (r *reader) Next() (Entry, error) {
 	}
 	entry, err := r.next()
 	if err != nil {
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			err = &Error{File: r.path, Line: r.line, Err: err}
 		}
 		r.err = err
@@ -194,7 +196,7 @@ func (r *reader) readLine() (line []byte, whole bool, err error) {
 			return r.buf[:len(r.buf)-1], true, nil
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err != io.EOF:
+		case !errors.Is(err, io.EOF):
 			return nil, false, readError(err)
 		case len(r.buf) == 0:
 			return nil, false, io.EOF

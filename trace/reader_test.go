@@ -29,6 +29,9 @@ func TestPublishedRecordings(t *testing.T) {
 	if len(files) != 239 {
 		t.Errorf("%d recordings, want 239", len(files))
 	}
+	if testing.Short() {
+		files = files[:20]
+	}
 	var blocks, rejects, ends, faulty, headers int
 	for _, file := range files {
 		entries := readAll(t, open(t, file))
@@ -52,9 +55,6 @@ func TestPublishedRecordings(t *testing.T) {
 				ends++
 			}
 		}
-		if testing.Short() && ends%8 > 0 {
-			continue
-		}
 		var buf bytes.Buffer
 		writeEntries(t, NewWriter(&buf), entries)
 		again, err := readBytes(buf.Bytes(), Options{})
@@ -64,6 +64,9 @@ func TestPublishedRecordings(t *testing.T) {
 		if !reflect.DeepEqual(again, entries) {
 			t.Errorf("%s: not the same after writing and reading:\n%s", file, cmp.Diff(entries, again))
 		}
+	}
+	if testing.Short() {
+		return // the sums are those of all files
 	}
 	if blocks != 4514 || rejects != 350 || ends != 239 || faulty != 1 || headers != 35 {
 		t.Errorf("%d blocks, %d rejects, %d ends, %d faulty rejects, %d anchors with header; want 4514, 350, 239, 1, 35",

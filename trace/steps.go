@@ -99,7 +99,7 @@ func (s *steps) Next() (Entry, error) {
 	}
 	entry, err := s.entry()
 	if err != nil {
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			err = &Error{File: s.at, Err: err}
 		}
 		s.err = err
@@ -312,7 +312,7 @@ func (s *steps) block(step *jam.Step) (*Block, error) {
 // diff gives the least writes that turn one state into another, in key order.
 func diff(pre, post []jam.Pair) (puts []state.Pair, dels [][]byte) {
 	for len(pre) > 0 || len(post) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(pre) == 0:
 			order = 1

@@ -93,6 +93,8 @@ type run struct {
 	base   *rocks.Baseline
 	slot   forks.Slot
 
+	created int64 // bytes on disk before the first import
+
 	ours, baseline, floor []time.Duration
 	res                   Result
 }
@@ -202,27 +204,39 @@ func (r *run) create(opts checkpoint.Options) error {
 	if commitment.Rooted() {
 		// The values are drawn twice the same.
 		saved := *r.chacha
+		var failed error
 		root, err := commitment.Root(func(yield func([]byte, []byte) bool) {
-			for p := range pairs {
-				if !yield(p.Key, p.Value) {
+			for p, err := range pairs {
+				if failed = err; err != nil || !yield(p.Key, p.Value) {
 					return
 				}
 			}
 		})
-		if err != nil {
+		if err = errors.Join(failed, err); err != nil {
 			return err
 		}
 		*r.chacha = saved
 		anchor.Root = root
 	}
-	acc, err := state.Create(state.Config{Dir: filepath.Join(r.dir, "store"), Engine: r.engine,
-		Commitment: commitment, Store: opts, Owner: "bench"}, anchor)
+	config := state.Config{Dir: r.storeDir(), Engine: r.engine, Commitment: commitment, Store: opts, Owner: "bench"}
+	acc, err := state.Create(config, anchor)
 	if err != nil {
 		return err
 	}
-	r.acc = acc
-	return nil
+	// Closed, as at the end: an open store has space set aside that it gives back.
+	if err := acc.Close(); err != nil {
+		return err
+	}
+	if r.created, err = diskUsage(r.storeDir()); err != nil {
+		return err
+	}
+	if r.acc, err = state.Open(config); err != nil {
+		return err
+	}
+	return r.quiesce()
 }
+
+func (r *run) storeDir() string { return filepath.Join(r.dir, "store") }
 
 // openBaseline makes the baseline's database with as many keys.
 func (r *run) openBaseline() error {

@@ -23,10 +23,6 @@ func (r *run) imports() error {
 			return err
 		}
 	}
-	before, err := diskUsage(r.storeDir())
-	if err != nil {
-		return err
-	}
 	parent := r.acc.Anchor()
 	for i := range r.Blocks {
 		r.Progress("import", int64(i), int64(r.Blocks))
@@ -56,11 +52,9 @@ func (r *run) imports() error {
 	}
 	r.res.ImagesMade, r.res.ImportsThatWaited = stats.Images.Load(), stats.Settles.Load()
 	after, err := diskUsage(r.storeDir())
-	r.res.DiskPerBlock = (after - before) / int64(r.Blocks)
+	r.res.DiskPerBlock = (after - r.created) / int64(r.Blocks)
 	return err
 }
-
-func (r *run) storeDir() string { return filepath.Join(r.dir, "store") }
 
 // measureBaseline times write sets on their way through the memtable, a flush
 // and a checkpoint. Then it waits for the compaction that they set off: it counts

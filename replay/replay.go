@@ -329,7 +329,7 @@ func (r *runner) takeReject(b *trace.Reject, where string) error {
 	}
 	r.report.Refused++
 	var root *state.RootError
-	if errors.As(err, &root) && root.Kind == state.ErrWrongRoot && b.RealPostRoot != nil && root.Actual != *b.RealPostRoot {
+	if errors.As(err, &root) && errors.Is(root, state.ErrWrongRoot) && b.RealPostRoot != nil && root.Actual != *b.RealPostRoot {
 		r.differ(&b.Block, where, "root of a rejected block", b.RealPostRoot.String(), root.Actual.String())
 	}
 	return nil

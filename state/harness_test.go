@@ -378,10 +378,12 @@ type halt struct {
 	c       *chain
 	reached chan struct{}
 	resume  chan error
+	once    sync.Once
 }
 
 func (c *chain) haltAt(match func(checkpoint.FileCall) bool) *halt {
 	h := &halt{c: c, reached: make(chan struct{}), resume: make(chan error, 1)}
+	c.t.Cleanup(func() { h.free(nil) }) // where the test has failed before
 	var once sync.Once
 	c.hook.set(func(call checkpoint.FileCall) (err error) {
 		first := false
@@ -407,10 +409,12 @@ func (h *halt) wait() {
 	}
 }
 
-// free lets the call go on, or fail with err.
+// free lets the call go on, or fail with err; only the first time counts.
 func (h *halt) free(err error) {
-	h.c.hook.set(nil)
-	h.resume <- err
+	h.once.Do(func() {
+		h.c.hook.set(nil)
+		h.resume <- err
+	})
 }
 
 // reason gives the kind of an obstacle in a word or two.

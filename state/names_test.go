@@ -19,7 +19,7 @@ import (
 //	root10 ─ b20 ─ b30 ─────── b50* ─ b60 ─ b70a
 //	          │                        │ └── b70b
 //	          │                        └──── z4294967295
-//	          └── l30 ─ l40 ─ l55
+//	          └── l30 ─ l40 ─ l55, l50
 func forest(t *testing.T, e engineCase) *chain {
 	c := newChainFrom(t, e, noImages, "root10", 10)
 	for _, b := range []struct {
@@ -27,7 +27,7 @@ func forest(t *testing.T, e engineCase) *chain {
 		slot         forks.Slot
 	}{
 		{"b20", "root10", 20}, {"b30", "b20", 30}, {"b50", "b30", 50}, {"b60", "b50", 60}, {"b70a", "b60", 70}, {"b70b", "b60", 70},
-		{"l30", "b20", 30}, {"l40", "l30", 40}, {"l55", "l40", 55}, {"z4294967295", "b50", forks.MaxSlot},
+		{"l30", "b20", 30}, {"l40", "l30", 40}, {"l55", "l40", 55}, {"l50", "l40", 50}, {"z4294967295", "b50", forks.MaxSlot},
 		{"\x12\x34\x56\x78", "b20", 21},             // a prefix without a letter
 		{"\xab\xcd\xef\x01\x02same", "b20", 22},     // two with 8 equal digits
 		{"\xab\xcd\xef\x01\x03other", "b20", 23},    //
@@ -62,8 +62,8 @@ func TestResolve(t *testing.T) {
 		{text: "10", want: "root10"},
 		{text: "0000000010", want: "root10"},
 		{text: "20", want: "b20"},
-		{text: "30", want: "b30"}, // canonical; l30 has lost
-		{text: "50", want: "b50"},
+		{text: "30", want: "b30"},                             // canonical; l30 has lost
+		{text: "50", want: "b50"},                             // not its lost sibling
 		{text: "40", err: state.ErrUnknownBlock, near: "b30"}, // l40 has lost
 		{text: "49", err: state.ErrUnknownBlock, near: "b30"},
 		{text: "9", err: state.ErrUnknownBlock},

@@ -3,6 +3,7 @@ package state_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -188,5 +189,59 @@ func TestDroppedWhileReading(t *testing.T) {
 		}
 		v.Close()
 		v.Close()
+	})
+}
+
+// A checkpoint that is dropped while an import clones it is an obstacle with its
+// reason, not a file that somehow is not there.
+func TestDroppedWhileCloned(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		c := newChain(t, e, noImages)
+		c.grow("alfred", "b1", "b2", "b3")
+		stop := c.haltAt(func(call checkpoint.FileCall) bool {
+			return call.Op == "link" && filepath.Base(filepath.Dir(filepath.Dir(call.Path))) == "work"
+		})
+		fork := c.send(context.Background(), c.block("fork", "b2"))
+		stop.wait()
+		c.spoil(prune, "b2")
+		stop.free(nil)
+		res := c.join(fork)
+		c.wantNew(res, fork.block)
+		c.wantWalk(res, "b1 +1: b2 pruned")
+		c.wantStates()
+	})
+}
+
+// A block that is held without a checkpoint is readable and may have children;
+// its checkpoint is made when the store opens.
+func TestUnsealedBlock(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		c := newChain(t, e, noImages)
+		c.grow("alfred", "b1")
+		fault := errors.New("fault")
+		for _, name := range []string{"b2", "b3"} {
+			b := c.block(name, map[string]string{"b2": "b1", "b3": "b2"}[name])
+			sealing := making("seal")
+			c.hook.set(func(call checkpoint.FileCall) error {
+				if sealing(call) {
+					return fault
+				}
+				return nil
+			})
+			res, err := c.Import(context.Background(), b)
+			c.hook.set(nil)
+			if err != nil || !errors.Is(res.Unsealed, fault) {
+				t.Fatalf("import %s: %+v, %v", name, res, err)
+			}
+			c.take(b)
+			c.wantHeld(b)
+		}
+		c.wantProblems("b2 unsealed", "b3 unsealed")
+		c.wantWalk(c.accept(c.block("fork", "b3")), "b1 +2: b3 unsealed, b2 unsealed")
+		c.reopen()
+		c.wantProblems()
+		c.grow("b2", "c3")
+		c.grow("b3", "c4")
+		c.wantStates()
 	})
 }

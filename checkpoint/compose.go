@@ -96,3 +96,21 @@ func (s *Store) nearestImage(e *entry) *entry {
 	}
 	return nil
 }
+
+func hasRuns(list []piece) bool {
+	return slices.ContainsFunc(list, func(p piece) bool { return p.run })
+}
+
+// forgetRuns stops using the runs among some pieces, one of which can't be used.
+// They are made again when they are due.
+func (s *Store) forgetRuns(list []piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range list {
+		if !p.run {
+			continue
+		}
+		count := p.at.height - p.from.height
+		p.at.runs = slices.DeleteFunc(slices.Clone(p.at.runs), func(r *run) bool { return r.count == count })
+	}
+}

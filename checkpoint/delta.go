@@ -49,7 +49,10 @@ func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error 
 		err = s.files.rename(tmp, s.deltaPath(rec.Block))
 	}
 	if err != nil {
+		// Under its final name too, which the rename may have given it before it
+		// failed: the next start would take the block in.
 		s.discard(tmp)
+		s.discard(s.deltaPath(rec.Block))
 		return fmt.Errorf("write delta of block %s: %w", rec.Hash, err)
 	}
 	return nil
@@ -86,6 +89,8 @@ func (s *Store) writeTable(path string, rec *Record, stored iter.Seq2[[]byte, []
 func (s *Store) discard(path string) { _ = s.files.removeAll(path) }
 
 // Record makes the block of a written delta held, durably: the point of no loss.
+// Where it fails, the delta stays: whether the record has reached the disk is not
+// known, and the next start will hold the block or not as a whole.
 func (s *Store) Record(rec *Record) error {
 	s.mu.Lock()
 	parent, ok := s.entries[rec.Parent]

@@ -214,7 +214,7 @@ func (s *Store) makeRun(pieces []piece) error {
 		r.size, r.sum, err = fileSum(tmp)
 	}
 	if err == nil {
-		err = s.files.rename(tmp, s.runPath(top.rec.Block, r.count))
+		err = s.files.rename(tmp, s.runPath(top.rec.Block, r.count)) // over a forgotten one, if any
 	}
 	if err == nil {
 		// Not synced: a run whose record a power cut took is made again.

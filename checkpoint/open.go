@@ -478,10 +478,11 @@ func (s *Store) loadRun(key, value []byte, present, recorded map[string]bool) er
 		return nil
 	}
 	path := s.runPath(e.rec.Block, count)
-	if !present[path] || e.up(count) == nil {
+	r := decodeRun(count, value)
+	if info, err := os.Stat(path); !present[path] || err != nil || info.Size() != r.size || e.up(count) == nil {
 		return nil
 	}
-	e.runs = append(e.runs, decodeRun(count, value)) // keys come in order of count
+	e.runs = append(e.runs, r) // keys come in order of count
 	recorded[path] = true
 	return nil
 }
@@ -530,8 +531,8 @@ func (s *Store) takeInDeltas() error {
 	}
 	for _, path := range slices.Sorted(maps.Keys(present)) {
 		rec, err := s.checkDelta(path)
-		if err == nil && rec.Anchor {
-			err = fmt.Errorf("%w: a second anchor", ErrDamaged)
+		if err == nil {
+			err = s.admissible(&rec)
 		}
 		if err == nil {
 			err = s.Record(&rec)
@@ -546,6 +547,24 @@ func (s *Store) takeInDeltas() error {
 		if err := s.moveToLost(dirDeltas, func(n string) bool { return n == name }); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// admissible says whether an unrecorded delta fits into the tree.
+func (s *Store) admissible(rec *Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parent, ok := s.entries[rec.Parent]
+	switch {
+	case rec.Anchor:
+		return fmt.Errorf("%w: a second anchor", ErrDamaged)
+	case s.entries[rec.Hash] != nil:
+		return fmt.Errorf("%w: block %s is held with another slot", ErrDamaged, rec.Hash)
+	case !ok:
+		return fmt.Errorf("%w: parent %s of block %s", ErrUnknown, rec.Parent, rec.Hash)
+	case rec.Slot <= parent.rec.Slot:
+		return fmt.Errorf("%w: block %s has slot %d, its parent %d", ErrDamaged, rec.Hash, rec.Slot, parent.rec.Slot)
 	}
 	return nil
 }

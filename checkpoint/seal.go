@@ -204,6 +204,16 @@ func (s *Store) DropCheckpoint(h forks.Hash) error {
 	return s.trash(path)
 }
 
+// Usable looks at a block's checkpoint on disk. Errors: ErrUnknown, ErrPruned,
+// ErrUnsealed, ErrMissing, ErrLocked, ErrDamaged.
+func (s *Store) Usable(h forks.Hash) error {
+	e, err := s.entry(h)
+	if err == nil {
+		_, err = s.usable(e)
+	}
+	return err
+}
+
 // usable checks a block's checkpoint. Errors: ErrPruned, ErrUnsealed,
 // ErrMissing, ErrLocked, ErrDamaged.
 func (s *Store) usable(e *entry) (*seal, error) {

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,8 +44,15 @@ func (s *Store) Take(h forks.Hash) (*Working, error) {
 	}
 	s.mu.Lock()
 	w := takeLocked(&s.idle, func(w *Working) bool { return w.at == e })
+	tables := 0 // of what the next block would go on
+	switch {
+	case w != nil:
+		tables = w.tables
+	case e.seal != nil:
+		tables = e.seal.tables
+	}
 	s.mu.Unlock()
-	if w != nil && w.tables >= s.opts.MaxTables {
+	if tables >= s.opts.MaxTables {
 		s.stats.Settles.Add(1)
 		if err := s.maintain.settle(e); err != nil {
 			s.log.Warn("merge deltas", zap.Stringer("block", h), zap.Error(err))
@@ -249,24 +257,42 @@ func (w *Working) advance(to *entry) error {
 	if err != nil {
 		return err
 	}
-	// The engine takes the names that it is given away: hand it second links.
-	links := make([]string, len(list))
-	for i, t := range list {
-		links[i] = s.tmpPath(dirTmp, "in") + ".sst"
-		if err := s.files.link(t.path, links[i]); err != nil {
-			for _, l := range links[:i] {
-				s.discard(l)
-			}
-			return err
+	err = w.ingest(list)
+	if err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) {
+		// Runs are derived: do without them.
+		s.log.Warn("use deltas instead of runs", zap.Stringer("block", to.rec.Hash), zap.Error(err))
+		s.forgetRuns(list)
+		if list, err = s.compose(w.at, to); err == nil {
+			err = w.ingest(list)
 		}
 	}
-	if err := s.files.call("ingest", w.dir, func() error { return w.db.Ingest(links) }); err != nil {
-		for _, l := range links {
-			s.discard(l)
-		}
+	if err != nil {
 		return fmt.Errorf("ingest deltas up to block %s: %w", to.rec.Hash, err)
 	}
 	s.stats.Ingested.Add(int64(len(list)))
 	w.at, w.tables = to, w.tables+len(list)
 	return nil
+}
+
+// ingest takes in tables, all or none.
+func (w *Working) ingest(list []piece) error {
+	s := w.store
+	// The engine takes the names that it is given away: hand it second links.
+	links := make([]string, 0, len(list))
+	err := func() error {
+		for _, t := range list {
+			link := s.tmpPath(dirTmp, "in") + ".sst"
+			if err := s.files.link(t.path, link); err != nil {
+				return err
+			}
+			links = append(links, link)
+		}
+		return s.files.call("ingest", w.dir, func() error { return w.db.Ingest(links) })
+	}()
+	if err != nil {
+		for _, l := range links {
+			s.discard(l)
+		}
+	}
+	return err
 }

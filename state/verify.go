@@ -94,13 +94,12 @@ func (a *Accessor) Reseal(ctx context.Context, progress func(done, all int)) (ma
 }
 
 func (a *Accessor) reseal(ctx context.Context, b forks.Block) (made bool, err error) {
-	v, err := a.store.OpenView(b.Hash)
-	if leaveAlone(err) {
+	// Not by opening a view: one that is open already says nothing of the disk.
+	cause := a.store.Usable(b.Hash)
+	if cause == nil || leaveAlone(cause) {
 		return false, nil
 	}
-	if err != nil {
-		v, made, err = a.rebuild(ctx, b, err)
-	}
+	v, made, err := a.rebuild(ctx, b, cause)
 	if err != nil {
 		return false, err
 	}

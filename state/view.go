@@ -70,10 +70,11 @@ func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (v *
 	}
 	defer lease.Release()
 	// While this one walked, another may have sealed it, pruned it or locked it.
-	v, err = a.store.OpenView(b.Hash)
+	err = a.store.Usable(b.Hash)
 	if err == nil {
 		w.Drop()
-		return v, false, nil
+		v, err = a.store.OpenView(b.Hash)
+		return v, false, err
 	}
 	if leaveAlone(err) {
 		return a.store.ViewOf(w), false, nil

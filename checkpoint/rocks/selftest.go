@@ -21,13 +21,13 @@ func (e *Engine) SelfTest(dir string) error {
 		return fmt.Errorf("self-test: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if err := e.selfTest(dir); err != nil {
+	if err := e.selfTest(dir, e.OpenWorking); err != nil {
 		return fmt.Errorf("self-test of %s in %s: %w", e.Name(), dir, err)
 	}
 	return nil
 }
 
-func (e *Engine) selfTest(dir string) error {
+func (e *Engine) selfTest(dir string, open func(string) (checkpoint.WorkingDB, error)) error {
 	older, shared := filepath.Join(dir, "older.sst"), filepath.Join(dir, "shared.sst")
 	for path, value := range map[string]string{older: "old", shared: "new"} {
 		if err := e.writeTable(path, "key", value); err != nil {
@@ -39,7 +39,7 @@ func (e *Engine) selfTest(dir string) error {
 		return err
 	}
 	for _, name := range []string{"one", "two"} {
-		if err := e.ingestBoth(filepath.Join(dir, name), older, shared); err != nil {
+		if err := ingestBoth(filepath.Join(dir, name), open, older, shared); err != nil {
 			return err
 		}
 		after, err := sum(shared)
@@ -68,8 +68,8 @@ func (e *Engine) writeTable(path, key, value string) error {
 
 // ingestBoth ingests both tables in turn into a new database and reads the key
 // back, which must be the newer table's.
-func (e *Engine) ingestBoth(dir, older, newer string) error {
-	w, err := e.OpenWorking(dir)
+func ingestBoth(dir string, open func(string) (checkpoint.WorkingDB, error), older, newer string) error {
+	w, err := open(dir)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,114 @@
+package checkpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"accessor/forks"
+)
+
+func TestNewWriteSet(t *testing.T) {
+	put := func(k, v string) Pair { return Pair{Key: []byte(k), Value: []byte(v)} }
+	for name, tc := range map[string]struct {
+		puts   []Pair
+		dels   []string
+		limits Limits
+		want   string
+		err    error
+	}{
+		"sorted":           {puts: []Pair{put("b", "2"), put("a", "1")}, dels: []string{"aa"}, want: "a=1 aa- b=2 "},
+		"the last wins":    {puts: []Pair{put("a", "1"), put("b", "2"), put("a", "3"), put("a", "4")}, want: "a=4 b=2 "},
+		"deleted twice":    {dels: []string{"a", "a"}, want: "a- "},
+		"empty value":      {puts: []Pair{put("a", "")}, want: "a= "},
+		"prefixes":         {puts: []Pair{put("12345678b", ""), put("12345678", ""), put("12345678a", "")}, want: "12345678= 12345678a= 12345678b= "},
+		"nothing":          {want: ""},
+		"put and deleted":  {puts: []Pair{put("a", "1")}, dels: []string{"a"}, err: ErrWriteSet},
+		"empty key":        {puts: []Pair{put("", "1")}, err: ErrLimit},
+		"long key":         {dels: []string{string(make([]byte, 256))}, err: ErrLimit},
+		"longest key":      {dels: []string{string(make([]byte, 255))}, want: string(make([]byte, 255)) + "- "},
+		"long value":       {puts: []Pair{put("a", "12345")}, limits: Limits{ValueSize: 4}, err: ErrLimit},
+		"large write set":  {puts: []Pair{put("a", "1234"), put("b", "1234")}, limits: Limits{WriteSetSize: 9}, err: ErrLimit},
+		"as large as that": {puts: []Pair{put("a", "1234"), put("b", "1234")}, limits: Limits{WriteSetSize: 10}, want: "a=1234 b=1234 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var dels [][]byte
+			for _, d := range tc.dels {
+				dels = append(dels, []byte(d))
+			}
+			ws, err := NewWriteSet(tc.puts, dels, tc.limits)
+			if !errors.Is(err, tc.err) {
+				t.Fatalf("error %v, want %v", err, tc.err)
+			}
+			var got bytes.Buffer
+			for _, w := range ws {
+				if w.Delete {
+					fmt.Fprintf(&got, "%s- ", w.Key)
+				} else {
+					fmt.Fprintf(&got, "%s=%s ", w.Key, w.Value)
+				}
+			}
+			if got.String() != tc.want {
+				t.Errorf("got %q, want %q", got.String(), tc.want)
+			}
+		})
+	}
+}
+
+func someRecord() Record {
+	return Record{
+		Block:     forks.Block{Hash: forks.Hash{1}, Parent: forks.Hash{2}, Slot: forks.MaxSlot, Root: forks.Hash{3}},
+		PriorRoot: forks.Hash{4}, Anchor: true, Number: 5, Arrived: time.UnixMilli(6), Header: []byte("header"),
+		DeltaSize: 7, DeltaSum: 8,
+	}
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	want := someRecord()
+	got, err := decodeRecord(want.encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for n := range len(want.encode()) {
+		if _, err := decodeRecord(want.encode()[:n]); !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut to %d bytes: %v, want ErrDamaged", n, err)
+		}
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	r := someRecord()
+	f.Add(r.encode())
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(b)
+		switch {
+		case err == nil && b[1]&^flagAnchor == 0 && !bytes.Equal(r.encode(), b):
+			t.Errorf("%x reads as %v, which is %x", b, r, r.encode())
+		case err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFormat):
+			t.Errorf("untyped error %v", err)
+		}
+	})
+}
+
+func FuzzDecodeSeal(f *testing.F) {
+	f.Add((&seal{listing: 1, rest: 2, tables: 3, image: forks.Hash{4}}).encode())
+	f.Add([]byte{sealThin})
+	f.Add((&image{seal: &seal{}, size: 9}).encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if l, thin, err := decodeSeal(b); err != nil && !errors.Is(err, ErrDamaged) || err == nil && !thin && !bytes.Equal(l.encode(), b) {
+			t.Errorf("%x reads as %v, %v, %v", b, l, thin, err)
+		}
+		if im, err := decodeImage(b); err != nil && !errors.Is(err, ErrDamaged) || err == nil && !bytes.Equal(im.encode(), b) {
+			t.Errorf("%x reads as %v, %v", b, im, err)
+		}
+		if _, _, err := splitRunKey(b); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("untyped error %v", err)
+		}
+	})
+}

@@ -106,7 +106,7 @@ func (m *maintenance) runsLoop() {
 		case <-m.wake:
 		}
 		for e := m.next(); e != nil && !m.stopped(); e = m.next() {
-			if err := m.settle(e); err != nil {
+			if err := m.settle(e, false); err != nil {
 				m.s.log.Warn("merge deltas", zap.Stringer("block", e.rec.Hash), zap.Error(err))
 			}
 			if m.s.imageDue(e) != nil {
@@ -120,8 +120,9 @@ func (m *maintenance) runsLoop() {
 }
 
 // settle makes the runs that are due on e's branch and prepares a working
-// database with them.
-func (m *maintenance) settle(e *entry) error {
+// database with them. Where an import waits for it, it makes sure that a database
+// at e has room for more tables.
+func (m *maintenance) settle(e *entry, waiting bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.s
@@ -131,6 +132,11 @@ func (m *maintenance) settle(e *entry) error {
 	}
 	if err := s.mergeDeltas(im, e); err != nil {
 		return err
+	}
+	if waiting {
+		if err := s.mergeAll(im, e); err != nil {
+			return err
+		}
 	}
 	if err := s.prepare(im, e); err != nil {
 		return err
@@ -204,6 +210,23 @@ func (s *Store) mergeRuns(im, tip *entry) error {
 	return nil
 }
 
+// mergeAll merges all but the newest deltas into one run, where there are too
+// many tables otherwise.
+func (s *Store) mergeAll(im, tip *entry) error {
+	list, err := s.compose(im, tip)
+	if err != nil || len(list) < s.opts.MaxTables-s.opts.RunLength/2 {
+		return err
+	}
+	end := len(list)
+	for end > 0 && list[end-1].at.height%s.opts.RunLength != 0 {
+		end--
+	}
+	if end < 2 {
+		return nil
+	}
+	return s.makeRun(list[:end])
+}
+
 // makeRun merges tables that follow each other into one.
 func (s *Store) makeRun(pieces []piece) error {
 	top, from := pieces[len(pieces)-1].at, pieces[0].from
@@ -254,18 +277,20 @@ func (s *Store) prepare(im, tip *entry) error {
 	if err != nil {
 		return err
 	}
-	near := make(map[*entry]bool)
-	for x, n := tip, 0; x != nil && n < adoptWithin; x, n = x.parent, n+1 {
-		near[x] = true
-	}
 	s.mu.Lock()
 	needless := tip.seal == nil || tip.seal.tables < len(list)+s.opts.RunLength/2
-	for _, w := range s.prepared {
-		needless = needless || near[w.at]
-	}
 	s.mu.Unlock()
 	if needless {
 		return nil
+	}
+	if w := s.takePrepared(tip); w != nil {
+		// One waits already: keep it, unless this one would be much better.
+		behind, err := s.compose(w.at, tip)
+		if err == nil && w.tables+len(behind) < len(list)+s.opts.RunLength {
+			s.keep(&s.prepared, w, maxPrepared)
+			return nil
+		}
+		s.inBackground(w.Drop)
 	}
 	w, err := s.cloneImage(im)
 	if err != nil {

@@ -59,7 +59,7 @@ type Options struct {
 	// imports don't wait for the disk. Default 64 MiB.
 	ImageRate int64
 	// MaxTables is the most tables that a checkpoint holds beside its image's,
-	// except right after a walk-back. Default 32.
+	// except right after a walk-back. Default 32, at least RunLength + 2.
 	MaxTables int
 
 	// CheckRoot, where given, recomputes the root of a whole state that passes
@@ -82,6 +82,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ImageBytes, 512<<20)
 	setDefault(&o.ImageRate, 64<<20)
 	setDefault(&o.MaxTables, 32)
+	o.MaxTables = max(o.MaxTables, o.RunLength+2)
 	o.ImageEvery = (o.ImageEvery + o.RunLength - 1) / o.RunLength * o.RunLength
 	if o.Log == nil {
 		o.Log = zap.NewNop()

@@ -54,11 +54,11 @@ func (s *Store) Take(h forks.Hash) (*Working, error) {
 	s.mu.Unlock()
 	if tables >= s.opts.MaxTables {
 		s.stats.Settles.Add(1)
-		if err := s.maintain.settle(e); err != nil {
+		if err := s.maintain.settle(e, true); err != nil {
 			s.log.Warn("merge deltas", zap.Stringer("block", h), zap.Error(err))
 		}
 	}
-	fresh, err := s.adopt(e)
+	fresh, err := s.adopt(e, tables)
 	if err != nil {
 		s.log.Warn("adopt working database", zap.Stringer("block", h), zap.Error(err))
 	}
@@ -75,17 +75,17 @@ func (s *Store) Take(h forks.Hash) (*Working, error) {
 // adopted: that many deltas are ingested in one call.
 const adoptWithin = 64
 
-// adopt brings a prepared working database to e, if one is close below.
-func (s *Store) adopt(e *entry) (*Working, error) {
-	near := make(map[*entry]bool)
-	for x, n := e, 0; x != nil && n < adoptWithin; x, n = x.parent, n+1 {
-		near[x] = true
-	}
-	s.mu.Lock()
-	w := takeLocked(&s.prepared, func(w *Working) bool { return near[w.at] })
-	s.mu.Unlock()
+// adopt brings a prepared working database to e, if one is close below that has
+// fewer tables there than what e has now.
+func (s *Store) adopt(e *entry, tables int) (*Working, error) {
+	w := s.takePrepared(e)
 	if w == nil {
 		return nil, nil
+	}
+	list, err := s.compose(w.at, e)
+	if err != nil || tables > 0 && w.tables+len(list) >= tables {
+		s.inBackground(w.Drop)
+		return nil, err
 	}
 	if err := w.advance(e); err != nil {
 		w.Drop()
@@ -93,6 +93,17 @@ func (s *Store) adopt(e *entry) (*Working, error) {
 	}
 	s.stats.Adopted.Add(1)
 	return w, nil
+}
+
+// takePrepared gives the newest prepared working database that is close below e.
+func (s *Store) takePrepared(e *entry) *Working {
+	near := make(map[*entry]bool)
+	for x, n := e, 0; x != nil && n < adoptWithin; x, n = x.parent, n+1 {
+		near[x] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return takeLocked(&s.prepared, func(w *Working) bool { return near[w.at] })
 }
 
 // takeLocked removes the newest matching element from a list.
@@ -258,13 +269,14 @@ func (w *Working) advance(to *entry) error {
 		return err
 	}
 	err = w.ingest(list)
-	if err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) {
-		// Runs are derived: do without them.
+	for err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) {
+		// Runs are derived: do without them, the shorter ones below them too.
 		s.log.Warn("use deltas instead of runs", zap.Stringer("block", to.rec.Hash), zap.Error(err))
 		s.forgetRuns(list)
-		if list, err = s.compose(w.at, to); err == nil {
-			err = w.ingest(list)
+		if list, err = s.compose(w.at, to); err != nil {
+			return err
 		}
+		err = w.ingest(list)
 	}
 	if err != nil {
 		return fmt.Errorf("ingest deltas up to block %s: %w", to.rec.Hash, err)

@@ -199,6 +199,11 @@ func (d *db) Close() error { return nil }
 func (d *db) Ingest(paths []string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	for _, path := range paths { // all or none
+		if _, err := readTable(path); err != nil {
+			return err
+		}
+	}
 	var names []string
 	for i, path := range paths {
 		name := fmt.Sprintf("%06d%s", len(d.tables)+i, tableExt)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,11 +28,14 @@ import (
 
 // Params of a benchmark's load.
 type Params struct {
-	Keys       int    `json:"keys"`       // of the state
-	Blocks     int    `json:"blocks"`     // imported before or while measuring
-	Puts       int    `json:"puts"`       // a block
-	ValueSize  int    `json:"value_size"` // bytes, random
-	Repeat     int    `json:"repeat"`     // measurements, where blocks don't say
+	Keys      int `json:"keys"`       // of the state
+	Blocks    int `json:"blocks"`     // imported before or while measuring
+	Puts      int `json:"puts"`       // a block
+	ValueSize int `json:"value_size"` // bytes, random
+	Repeat    int `json:"repeat"`     // measurements, where blocks don't say
+	// Interval is the time from one import to the next, in milliseconds. Where
+	// blocks come as fast as they can, images don't keep up, and take less disk.
+	Interval   int    `json:"interval_ms"`
 	Commitment string `json:"commitment"` // jam or none
 	Baseline   bool   `json:"baseline"`   // measure the usual way as well
 	Seed       uint64 `json:"seed"`
@@ -93,7 +97,8 @@ type run struct {
 	base   *rocks.Baseline
 	slot   forks.Slot
 
-	created int64 // bytes on disk before the first import
+	created int64  // bytes on disk before the first import
+	buf     []byte // of writeFloor
 
 	ours, baseline, floor []time.Duration
 	res                   Result
@@ -267,8 +272,11 @@ func (r *run) block(parent forks.Block, puts int) *state.Block {
 	r.slot++
 	b := &state.Block{Parent: parent.Hash, Slot: max(r.slot, parent.Slot+1)}
 	_, _ = r.chacha.Read(b.Hash[:])
-	for range puts {
-		b.Puts = append(b.Puts, state.Pair{Key: key(r.rnd.IntN(r.Keys)), Value: r.value()})
+	b.Puts = make([]state.Pair, puts)
+	values := make([]byte, puts*r.ValueSize)
+	_, _ = r.chacha.Read(values)
+	for i := range b.Puts {
+		b.Puts[i] = state.Pair{Key: key(r.rnd.IntN(r.Keys)), Value: values[i*r.ValueSize:][:r.ValueSize:r.ValueSize]}
 	}
 	return b
 }
@@ -302,13 +310,15 @@ func (r *run) grow(parent forks.Block, count int) ([]forks.Block, error) {
 }
 
 // writeFloor writes the bytes of a write set in sequence to a new file, with an
-// fsync: less than that no durable import can do.
+// fsync: less than that no durable import can do. The file is kept, as a block's
+// delta is: the memory of a removed one would be warm for the next.
 func (r *run) writeFloor(b *state.Block) error {
-	var data []byte
+	data := r.buf[:0]
 	for _, p := range b.Puts {
 		data = append(append(data, p.Key...), p.Value...)
 	}
-	path := filepath.Join(r.dir, "floor")
+	r.buf = data
+	path := filepath.Join(r.dir, fmt.Sprintf("floor-%d", len(r.floor)))
 	start := time.Now()
 	file, err := os.Create(path)
 	if err != nil {
@@ -319,18 +329,38 @@ func (r *run) writeFloor(b *state.Block) error {
 		err = file.Sync()
 	}
 	r.floor = append(r.floor, time.Since(start))
-	return errors.Join(err, file.Close(), os.Remove(path), r.quiesce())
+	return errors.Join(err, file.Close(), r.quiesce())
 }
 
-// quiesce writes out what the last measurement left for the file system to do,
-// such as freeing the space of removed files: the next fsync would wait for it.
+// quiesce does what the last measurement left for others to do: frees the memory
+// of the load, and writes out what the next fsync would wait for, such as the
+// freeing of removed files' space.
 func (r *run) quiesce() error {
+	runtime.GC()
 	dir, err := os.Open(r.dir)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return unix.Syncfs(int(dir.Fd()))
+	return errors.Join(unix.Syncfs(int(dir.Fd())), r.warmMemory())
+}
+
+// warmMemory writes a few write sets' bytes to a file and removes it before they
+// go to the disk, so that what is measured next finds memory for its files that
+// was just in use. A virtual machine's host takes back what lies free for
+// seconds, and the next touch costs some 10 µs a page: more than all else in a
+// large import, whoever does it.
+func (r *run) warmMemory() error {
+	path := filepath.Join(r.dir, "warm")
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	chunk := make([]byte, 1<<20)
+	for size := 3 * r.Puts * (r.ValueSize + 64); size > 0 && err == nil; size -= len(chunk) {
+		_, err = file.Write(chunk)
+	}
+	return errors.Join(err, file.Close(), os.Remove(path))
 }
 
 // diskUsage is the space that a folder takes, each file counted once however

@@ -24,9 +24,11 @@ func (r *run) imports() error {
 		}
 	}
 	parent := r.acc.Anchor()
+	started := time.Now()
 	for i := range r.Blocks {
 		r.Progress("import", int64(i), int64(r.Blocks))
 		b := r.block(parent, r.Puts)
+		time.Sleep(time.Until(started.Add(time.Duration(i*r.Interval) * time.Millisecond)))
 		res, err := r.importOne(b)
 		if err != nil {
 			return err

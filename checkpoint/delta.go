@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -41,10 +42,8 @@ func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error 
 	rec.Arrived = time.UnixMilli(time.Now().UnixMilli())
 
 	tmp := s.tmpPath(dirTmp, "delta")
-	err := s.writeTable(tmp, rec, stored)
-	if err == nil {
-		rec.DeltaSize, rec.DeltaSum, err = fileSum(tmp)
-	}
+	var err error
+	rec.DeltaSize, rec.DeltaSum, err = s.writeTable(tmp, rec, stored)
 	if err == nil {
 		err = s.files.rename(tmp, s.deltaPath(rec.Block))
 	}
@@ -58,8 +57,19 @@ func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error 
 	return nil
 }
 
-// writeTable writes a table that starts with rec.
-func (s *Store) writeTable(path string, rec *Record, stored iter.Seq2[[]byte, []byte]) error {
+// writeTable writes a table that starts with rec, durably, and gives the file's
+// size and checksum.
+func (s *Store) writeTable(path string, rec *Record, stored iter.Seq2[[]byte, []byte]) (size int64, sum uint64, err error) {
+	if err := s.fillTable(path, rec, stored); err != nil {
+		return 0, 0, err
+	}
+	synced := make(chan error, 1)
+	go func() { synced <- s.files.sync(path) }()
+	size, sum, err = fileSum(path) // meanwhile
+	return size, sum, errors.Join(err, <-synced)
+}
+
+func (s *Store) fillTable(path string, rec *Record, stored iter.Seq2[[]byte, []byte]) error {
 	var w TableWriter
 	err := s.files.call("create", path, func() (err error) {
 		w, err = s.engine.CreateTable(path)
@@ -81,7 +91,7 @@ func (s *Store) writeTable(path string, rec *Record, stored iter.Seq2[[]byte, []
 			return err
 		}
 	}
-	return s.files.call("sync", path, w.Finish)
+	return s.files.call("write", path, w.Finish)
 }
 
 // discard removes a half-made file or folder in tmp/ or work/ as far as that

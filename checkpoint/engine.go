@@ -26,7 +26,8 @@ type Engine interface {
 	// changes nothing in the directory.
 	OpenReadOnly(dir string) (DB, error)
 	// OpenWorking opens a database directory for ingestion, and makes it where
-	// it is missing. One process has it at a time.
+	// it is missing. One process has it at a time. Nothing of it need be durable:
+	// it is disposable, and what is made from it is derived.
 	OpenWorking(dir string) (WorkingDB, error)
 	// OpenJournal opens the small database of block records.
 	OpenJournal(dir string) (Journal, error)
@@ -47,7 +48,7 @@ type Engine interface {
 type TableWriter interface {
 	// Put appends an entry; keys come in strictly ascending byte order.
 	Put(key, value []byte) error
-	// Finish makes the file complete and durable.
+	// Finish completes the file. The store makes it durable where that is needed.
 	Finish() error
 	// Abort gives up; what was written may stay on disk.
 	Abort()
@@ -96,8 +97,7 @@ type Iterator interface {
 type WorkingDB interface {
 	DB
 	// Ingest takes in table files by hard link, the last one newest. The names
-	// are consumed, the files' bytes never change. All or none become visible,
-	// and are durable on return.
+	// are consumed, the files' bytes never change. All or none become visible.
 	Ingest(paths []string) error
 	// Checkpoint makes a copy of the database in a new directory, tables by
 	// hard link.

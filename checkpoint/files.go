@@ -16,7 +16,7 @@ import (
 // FileCall is one call to the file system that the store makes itself (what
 // the engine does inside its files is its own).
 type FileCall struct {
-	Op   string // create, write, sync, mkdir, link, rename, remove, chmod, syncdir
+	Op   string // create, write, sync, mkdir, link, ingest, rename, remove, chmod
 	Path string
 	// Applied says whether the hook is asked after the call: an error then means
 	// that the call took effect and failed all the same.
@@ -70,12 +70,15 @@ func (f *files) link(from, to string) error {
 	return f.call("link", to, func() error { return os.Link(from, to) })
 }
 
-// rename gives path its final name and makes that durable.
-func (f *files) rename(from, to string) error {
-	if err := f.call("rename", to, func() error { return os.Rename(from, to) }); err != nil {
+// rename gives a file or folder its final name, durably.
+func (f *files) rename(from, to string) error { return f.move(from, to, durable) }
+
+func (f *files) move(from, to string, d durability) error {
+	err := f.call("rename", to, func() error { return os.Rename(from, to) })
+	if err != nil || d == derived {
 		return err
 	}
-	return f.syncDir(filepath.Dir(to))
+	return f.sync(filepath.Dir(to))
 }
 
 func (f *files) chmod(path string, mode fs.FileMode) error {
@@ -103,14 +106,15 @@ func (f *files) removeAll(path string) error {
 	})
 }
 
-func (f *files) syncDir(path string) error {
-	return f.call("syncdir", path, func() error {
-		d, err := os.Open(path)
+// sync makes a file's contents, or a folder's entries, durable.
+func (f *files) sync(path string) error {
+	return f.call("sync", path, func() error {
+		file, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		defer d.Close()
-		return d.Sync()
+		defer file.Close()
+		return file.Sync()
 	})
 }
 

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,6 +57,39 @@ func TestNewWriteSet(t *testing.T) {
 				t.Errorf("got %q, want %q", got.String(), tc.want)
 			}
 		})
+	}
+}
+
+func TestWriteSetOrder(t *testing.T) {
+	const seed = 1
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	for n := range 300 {
+		// From few letters, so that many keys are equal, or begin alike.
+		letters, longest := 1+rnd.IntN(4), 1+rnd.IntN(40)
+		want := make(map[string]string)
+		var puts []Pair
+		for i := range n {
+			key := make([]byte, 1+rnd.IntN(longest))
+			for j := range key {
+				key[j] = byte(rnd.IntN(letters))
+			}
+			value := fmt.Sprint(i)
+			puts = append(puts, Pair{Key: key, Value: []byte(value)})
+			want[string(key)] = value
+		}
+		ws, err := NewWriteSet(puts, nil, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := slices.Sorted(maps.Keys(want))
+		if len(ws) != len(keys) {
+			t.Fatalf("seed %d, %d puts: %d writes, want %d", seed, n, len(ws), len(keys))
+		}
+		for i, w := range ws {
+			if string(w.Key) != keys[i] || string(w.Value) != want[keys[i]] {
+				t.Fatalf("seed %d, %d puts: write %d is %x=%s, want %x=%s", seed, n, i, w.Key, w.Value, keys[i], want[keys[i]])
+			}
+		}
 	}
 }
 

@@ -232,10 +232,8 @@ func (s *Store) makeRun(pieces []piece) error {
 	top, from := pieces[len(pieces)-1].at, pieces[0].from
 	r := &run{count: top.height - from.height}
 	tmp := s.tmpPath(dirTmp, "run")
-	err := s.merge(pieces, tmp)
-	if err == nil {
-		r.size, r.sum, err = fileSum(tmp)
-	}
+	var err error
+	r.size, r.sum, err = s.merge(pieces, tmp)
 	if err == nil {
 		err = s.files.rename(tmp, s.runPath(top.rec.Block, r.count)) // over a forgotten one, if any
 	}
@@ -255,19 +253,19 @@ func (s *Store) makeRun(pieces []piece) error {
 }
 
 // merge writes the newest entry of each key in the tables, of which the last one
-// is the newest, to a new table.
-func (s *Store) merge(pieces []piece, to string) error {
+// is the newest, to a new table, as writeTable does.
+func (s *Store) merge(pieces []piece, to string) (size int64, sum uint64, err error) {
 	var m merger
 	defer m.close()
 	for _, p := range pieces {
 		table, err := s.engine.OpenTable(p.path)
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		m.add(table)
 	}
-	err := s.writeTable(to, &pieces[len(pieces)-1].at.rec, m.newest())
-	return errors.Join(err, m.err())
+	size, sum, err = s.writeTable(to, &pieces[len(pieces)-1].at.rec, m.newest())
+	return size, sum, errors.Join(err, m.err())
 }
 
 // prepare makes a working database with few tables at tip, where its checkpoint
@@ -402,7 +400,7 @@ func (s *Store) writeImage(e *entry, it *StateIterator) error {
 }
 
 func (s *Store) sealImage(e *entry, db WorkingDB, size int64) error {
-	l, err := s.sealDir(s.imagePath(e.rec.Block), db.Checkpoint)
+	l, err := s.sealDir(s.imagePath(e.rec.Block), durable, db.Checkpoint)
 	if err != nil {
 		return fmt.Errorf("seal image of block %s: %w", e.rec.Hash, err)
 	}

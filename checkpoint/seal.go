@@ -109,12 +109,20 @@ func lockedBy(path string) (pid int, locked bool) {
 	return int(probe.Pid), probe.Type != unix.F_UNLCK
 }
 
-// sealDir makes the directory that make fills in the final place: whole,
-// durable, without write permission. The old one of that name, if any, goes to
-// the trash.
-func (s *Store) sealDir(final string, makeDir func(tmp string) error) (*seal, error) {
+// durability says whether what is made must outlive a power cut.
+type durability bool
+
+const (
+	// derived: what a power cut leaves of it is told by its seal, and made again.
+	derived durability = false
+	durable durability = true
+)
+
+// sealDir makes the directory that makeDir fills in the final place, without
+// write permission. The old one of that name, if any, goes to the trash.
+func (s *Store) sealDir(final string, d durability, makeDir func(tmp string) error) (*seal, error) {
 	tmp := s.tmpPath(dirTmp, "seal")
-	l, err := s.fillDir(tmp, makeDir)
+	l, err := s.fillDir(tmp, d, makeDir)
 	if err != nil {
 		s.discard(tmp)
 		return nil, err
@@ -125,7 +133,7 @@ func (s *Store) sealDir(final string, makeDir func(tmp string) error) (*seal, er
 			return nil, err
 		}
 	}
-	if err := s.files.rename(tmp, final); err != nil {
+	if err := s.files.move(tmp, final, d); err != nil {
 		s.discard(tmp)
 		return nil, err
 	}
@@ -135,7 +143,7 @@ func (s *Store) sealDir(final string, makeDir func(tmp string) error) (*seal, er
 	return l, s.files.chmod(final, 0o555)
 }
 
-func (s *Store) fillDir(tmp string, makeDir func(tmp string) error) (*seal, error) {
+func (s *Store) fillDir(tmp string, d durability, makeDir func(tmp string) error) (*seal, error) {
 	if err := s.files.call("create", tmp, func() error { return makeDir(tmp) }); err != nil {
 		return nil, err
 	}
@@ -143,13 +151,17 @@ func (s *Store) fillDir(tmp string, makeDir func(tmp string) error) (*seal, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range names {
-		path := filepath.Join(tmp, d.Name())
-		switch {
-		case !s.engine.NeedsFile(d.Name()):
+	for _, file := range names {
+		path := filepath.Join(tmp, file.Name())
+		if !s.engine.NeedsFile(file.Name()) {
 			err = s.files.remove(path)
-		case !s.engine.IsTable(d.Name()):
-			err = s.files.chmod(path, 0o444)
+		} else {
+			if d == durable {
+				err = s.files.sync(path)
+			}
+			if err == nil && !s.engine.IsTable(file.Name()) {
+				err = s.files.chmod(path, 0o444)
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -159,14 +171,17 @@ func (s *Store) fillDir(tmp string, makeDir func(tmp string) error) (*seal, erro
 	if l.listing, l.rest, err = s.inspect(tmp); err != nil {
 		return nil, err
 	}
-	return &l, s.files.syncDir(tmp)
+	if d == durable {
+		err = s.files.sync(tmp)
+	}
+	return &l, err
 }
 
 // Seal makes the checkpoint of the block that w stands at, which must have none
 // that is in use.
 func (s *Store) Seal(w *Working) error {
 	e := w.at
-	l, err := s.sealDir(s.checkpointPath(e.rec.Block), w.db.Checkpoint)
+	l, err := s.sealDir(s.checkpointPath(e.rec.Block), derived, w.db.Checkpoint)
 	if err != nil {
 		return fmt.Errorf("seal checkpoint of block %s at slot %d: %w", e.rec.Hash, e.rec.Slot, err)
 	}

@@ -41,7 +41,7 @@ type Options struct {
 	Limits Limits
 
 	// WorkingDBs is how many working databases stay open between imports, one
-	// for each branch that grows. Default 4.
+	// for each branch that grows. Default 8.
 	WorkingDBs int
 	// OpenViews is how many checkpoints stay open for reading after their last
 	// reader has gone. Default 8; each has one open file per table.
@@ -56,7 +56,7 @@ type Options struct {
 	// also four times the last image's size. Default 512 MiB.
 	ImageBytes int64
 	// ImageRate is how fast an image is written, in bytes per second, so that
-	// imports don't wait for the disk. Default 64 MiB.
+	// imports don't wait for the disk. Default 32 MiB.
 	ImageRate int64
 	// MaxTables is the most tables that a checkpoint holds beside its image's,
 	// except right after a walk-back. Default 32, at least RunLength + 2.
@@ -80,7 +80,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.RunLength, 16)
 	setDefault(&o.ImageEvery, 192)
 	setDefault(&o.ImageBytes, 512<<20)
-	setDefault(&o.ImageRate, 64<<20)
+	setDefault(&o.ImageRate, 32<<20)
 	setDefault(&o.MaxTables, 32)
 	o.MaxTables = max(o.MaxTables, o.RunLength+2)
 	o.ImageEvery = (o.ImageEvery + o.RunLength - 1) / o.RunLength * o.RunLength
@@ -341,7 +341,7 @@ func (s *Store) trash(path string) error {
 			return err
 		}
 	}
-	if err := s.files.rename(path, to); err != nil {
+	if err := s.files.move(path, to, derived); err != nil {
 		return err
 	}
 	s.inBackground(func() {

@@ -2,9 +2,9 @@ package checkpoint
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -91,28 +91,28 @@ func NewWriteSet(puts []Pair, dels [][]byte, limits Limits) (WriteSet, error) {
 }
 
 // sorted gives the writes in order of their keys, equal keys in the order given.
-// It sorts small entries with the keys' first bytes in them: several times
-// faster than moving and comparing the writes themselves.
+// It sorts numbers, the keys' first bytes with the writes' places in the low
+// bits, then the runs in which those bytes are equal: several times faster than
+// to move and compare the writes themselves.
 func (ws WriteSet) sorted() WriteSet {
-	type entry struct {
-		prefix uint64
-		at     int
-	}
-	order := make([]entry, len(ws))
+	shift := bits.Len(uint(len(ws)))
+	order := make([]uint64, len(ws))
 	for i, w := range ws {
-		var prefix [8]byte
-		copy(prefix[:], w.Key)
-		order[i] = entry{binary.BigEndian.Uint64(prefix[:]), i}
+		var first [8]byte
+		copy(first[:], w.Key)
+		order[i] = binary.BigEndian.Uint64(first[:])>>shift<<shift | uint64(i)
 	}
-	slices.SortFunc(order, func(a, b entry) int {
-		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
-			return c
-		}
-		return cmp.Or(bytes.Compare(ws[a.at].Key, ws[b.at].Key), cmp.Compare(a.at, b.at))
-	})
+	slices.Sort(order)
 	out := make(WriteSet, len(ws))
-	for i, e := range order {
-		out[i] = ws[e.at]
+	start := 0
+	for i, o := range order {
+		out[i] = ws[o&(1<<shift-1)]
+		if i+1 == len(order) || order[i+1]>>shift != o>>shift {
+			if i > start {
+				slices.SortStableFunc(out[start:i+1], func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
+			}
+			start = i + 1
+		}
 	}
 	return out
 }

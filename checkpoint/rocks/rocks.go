@@ -42,7 +42,7 @@ type Engine struct {
 	closed bool
 
 	read    *grocksdb.Options // sealed databases, tables
-	working *grocksdb.Options
+	working *grocksdb.Options // working databases, new tables: without syncs
 	journal *grocksdb.Options
 }
 
@@ -58,6 +58,7 @@ func New(opts Options) *Engine {
 	e.read = e.newOptions()
 	e.working = e.newOptions()
 	e.working.SetCreateIfMissing(true)
+	C.accessor_options_no_sync(handle(unsafe.Pointer(e.working)))
 	e.journal = e.newOptions()
 	e.journal.SetCreateIfMissing(true)
 	e.journal.SetDisableAutoCompactions(false)

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "rocksdb/env.h"
+#include "rocksdb/file_system.h"
 #include "rocksdb/iterator.h"
 #include "rocksdb/options.h"
 #include "rocksdb/sst_file_reader.h"
@@ -16,6 +17,12 @@
 #define ACCESSOR_STRING_(x) #x
 #define ACCESSOR_STRING(x) ACCESSOR_STRING_(x)
 
+using rocksdb::FileOptions;
+using rocksdb::FSDirectory;
+using rocksdb::FSWritableFile;
+using rocksdb::IODebugContext;
+using rocksdb::IOOptions;
+using rocksdb::IOStatus;
 using rocksdb::Slice;
 using rocksdb::Status;
 
@@ -25,7 +32,6 @@ namespace {
 // the object or the pointer named here.
 struct IngestOptionsHandle { rocksdb::IngestExternalFileOptions rep; };
 struct IteratorHandle { rocksdb::Iterator* rep; };
-struct WriterHandle { rocksdb::SstFileWriter* rep; };
 struct OptionsHandle { rocksdb::Options rep; };
 
 char* error_text(const Status& s) {
@@ -64,9 +70,64 @@ class NoLog : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+class UnsyncedFile : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  using rocksdb::FSWritableFileOwnerWrapper::FSWritableFileOwnerWrapper;
+  IOStatus Sync(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
+  IOStatus Fsync(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
+};
+
+class UnsyncedDirectory : public rocksdb::FSDirectoryWrapper {
+ public:
+  using rocksdb::FSDirectoryWrapper::FSDirectoryWrapper;
+  IOStatus Fsync(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
+  IOStatus FsyncWithDirOptions(const IOOptions&, IODebugContext*,
+                               const rocksdb::DirFsyncOptions&) override {
+    return IOStatus::OK();
+  }
+};
+
+// Hands everything on to the default file system but the syncs.
+class Unsynced : public rocksdb::FileSystemWrapper {
+ public:
+  Unsynced() : FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "AccessorUnsynced"; }
+
+  IOStatus NewWritableFile(const std::string& name, const FileOptions& options,
+                           std::unique_ptr<FSWritableFile>* file,
+                           IODebugContext* debug) override {
+    return wrap(target()->NewWritableFile(name, options, file, debug), file);
+  }
+  IOStatus ReopenWritableFile(const std::string& name, const FileOptions& options,
+                              std::unique_ptr<FSWritableFile>* file,
+                              IODebugContext* debug) override {
+    return wrap(target()->ReopenWritableFile(name, options, file, debug), file);
+  }
+  IOStatus NewDirectory(const std::string& name, const IOOptions& options,
+                        std::unique_ptr<FSDirectory>* dir,
+                        IODebugContext* debug) override {
+    IOStatus s = target()->NewDirectory(name, options, dir, debug);
+    if (s.ok()) dir->reset(new UnsyncedDirectory(std::move(*dir)));
+    return s;
+  }
+
+ private:
+  static IOStatus wrap(IOStatus s, std::unique_ptr<FSWritableFile>* file) {
+    if (s.ok()) file->reset(new UnsyncedFile(std::move(*file)));
+    return s;
+  }
+};
+
 }  // namespace
 
 extern "C" {
+
+void accessor_options_no_sync(void* options) {
+  // For the life of the process, as RocksDB's own default Env.
+  static rocksdb::Env* env =
+      rocksdb::NewCompositeEnv(std::make_shared<Unsynced>()).release();
+  static_cast<OptionsHandle*>(options)->rep.env = env;
+}
 
 const char* accessor_rocksdb_version(void) {
   return ACCESSOR_STRING(ROCKSDB_MAJOR) "." ACCESSOR_STRING(
@@ -81,8 +142,17 @@ void accessor_ingest_keep_files(void* ingest_options) {
   static_cast<IngestOptionsHandle*>(ingest_options)->rep.write_global_seqno = false;
 }
 
-char* accessor_writer_put_all(void* sst_file_writer, const char* buf, int n) {
-  rocksdb::SstFileWriter* w = static_cast<WriterHandle*>(sst_file_writer)->rep;
+void* accessor_writer_open(void* options, const char* path, char** err) {
+  const rocksdb::Options& rep = static_cast<OptionsHandle*>(options)->rep;
+  auto writer = std::make_unique<rocksdb::SstFileWriter>(
+      rocksdb::EnvOptions(rep), rep,  // with its bytes_per_sync
+      /*column_family=*/nullptr, /*invalidate_page_cache=*/false);
+  *err = error_text(writer->Open(path));
+  return *err == nullptr ? writer.release() : nullptr;
+}
+
+char* accessor_writer_put_all(void* writer, const char* buf, int n) {
+  rocksdb::SstFileWriter* w = static_cast<rocksdb::SstFileWriter*>(writer);
   for (int i = 0; i < n; i++) {
     uint32_t head[2];
     memcpy(head, buf, 8);
@@ -93,6 +163,14 @@ char* accessor_writer_put_all(void* sst_file_writer, const char* buf, int n) {
     if (!s.ok()) return error_text(s);
   }
   return nullptr;
+}
+
+char* accessor_writer_finish(void* writer) {
+  return error_text(static_cast<rocksdb::SstFileWriter*>(writer)->Finish());
+}
+
+void accessor_writer_close(void* writer) {
+  delete static_cast<rocksdb::SstFileWriter*>(writer);
 }
 
 size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,

@@ -22,10 +22,18 @@ void accessor_ingest_keep_files(void* ingest_options);
 // is returned by the calls.
 void accessor_options_no_log(void* options);
 
-// Appends entries to a table writer. buf holds n entries of
-// u32 key length, u32 value length (native order), key, value.
-// Returns NULL or an error text to be freed by the caller.
-char* accessor_writer_put_all(void* sst_file_writer, const char* buf, int n);
+// Gives the options a file system that leaves out all syncs, for databases that
+// need not outlive a power cut.
+void accessor_options_no_sync(void* options);
+
+// A writer of one table file. Unlike that of the C API it leaves the file's
+// pages in the system's cache: the file is read right after, for its checksum.
+// Errors are texts to be freed by the caller, NULL for none. To put_all, buf
+// holds n entries of u32 key length, u32 value length (native order), key, value.
+void* accessor_writer_open(void* options, const char* path, char** err);
+char* accessor_writer_put_all(void* writer, const char* buf, int n);
+char* accessor_writer_finish(void* writer);
+void accessor_writer_close(void* writer);
 
 // Copies entries from an iterator into buf in the same form, from the current
 // one on and before `to` (to_len 0: no upper end), and moves the iterator past

@@ -9,8 +9,6 @@ import (
 	"iter"
 	"unsafe"
 
-	"github.com/linxGnu/grocksdb"
-
 	"accessor/checkpoint"
 )
 
@@ -40,8 +38,7 @@ func takeEntry(buf []byte) (key, value, rest []byte) {
 // sorted out in Go and written in C++ at the same time.
 type tableWriter struct {
 	path  string
-	env   *grocksdb.EnvOptions
-	w     *grocksdb.SSTFileWriter
+	w     unsafe.Pointer
 	batch entries
 
 	full chan entries // to the goroutine; nil until it runs
@@ -58,14 +55,14 @@ type entries struct {
 
 // CreateTable implements checkpoint.Engine.
 func (e *Engine) CreateTable(path string) (checkpoint.TableWriter, error) {
-	env := grocksdb.NewDefaultEnvOptions()
-	w := grocksdb.NewSSTFileWriter(env, e.working)
-	if err := w.Open(path); err != nil {
-		w.Destroy()
-		env.Destroy()
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var text *C.char
+	w := C.accessor_writer_open(handle(unsafe.Pointer(e.working)), name, &text)
+	if err := takeError(text); err != nil {
 		return nil, wrap("create table", path, err)
 	}
-	return &tableWriter{path: path, env: env, w: w}, nil
+	return &tableWriter{path: path, w: w}, nil
 }
 
 func (t *tableWriter) Put(key, value []byte) error {
@@ -115,8 +112,8 @@ func (t *tableWriter) write(b entries) error {
 	if b.count == 0 {
 		return nil
 	}
-	return wrap("write table", t.path, takeError(C.accessor_writer_put_all(handle(unsafe.Pointer(t.w)),
-		(*C.char)(unsafe.Pointer(&b.buf[0])), C.int(b.count))))
+	return wrap("write table", t.path, takeError(
+		C.accessor_writer_put_all(t.w, (*C.char)(unsafe.Pointer(&b.buf[0])), C.int(b.count))))
 }
 
 // drain waits until the goroutine has written all that it was given.
@@ -136,7 +133,7 @@ func (t *tableWriter) Finish() error {
 		err = t.write(t.batch)
 	}
 	if err == nil {
-		err = wrap("finish table", t.path, t.w.Finish())
+		err = wrap("finish table", t.path, takeError(C.accessor_writer_finish(t.w)))
 	}
 	t.Abort()
 	return err
@@ -147,9 +144,8 @@ func (t *tableWriter) Abort() {
 		return
 	}
 	_ = t.drain() // the caller gives up, for a reason of its own
-	t.w.Destroy()
-	t.env.Destroy()
-	t.w, t.env = nil, nil
+	C.accessor_writer_close(t.w)
+	t.w = nil
 }
 
 type table struct {

@@ -37,7 +37,7 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 		Short: "Measure " + b.About,
 		Args:  arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.Keys < 1 || p.Blocks < 2 || p.Puts < 1 || p.ValueSize < 0 || p.ValueSize > 16<<20 {
+			if p.Keys < 1 || p.Blocks < 2 || p.Puts < 1 || p.ValueSize < 0 || p.ValueSize > 16<<20 || p.Interval < 0 {
 				return usageError("bench %s: --keys and --puts from 1, --blocks from 2, --value-size from 0 to 16 MiB", b.Name)
 			}
 			bar := newProgress(e.stderr, "bench "+b.Name)
@@ -59,6 +59,9 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	f.IntVar(&p.Blocks, "blocks", p.Blocks, "blocks to import")
 	f.IntVar(&p.Puts, "puts", p.Puts, "puts a block")
 	f.IntVar(&p.ValueSize, "value-size", p.ValueSize, "bytes a value, random")
+	if b.Name == "import" {
+		f.IntVar(&p.Interval, "interval", 0, "milliseconds from one import to the next; to size disks, where images keep up")
+	}
 	if p.Repeat > 0 {
 		f.IntVar(&p.Repeat, "repeat", p.Repeat, "measurements")
 	}

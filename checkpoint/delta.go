@@ -9,25 +9,32 @@ import (
 	"accessor/forks"
 )
 
-// WriteDelta writes a block's write set and record durably, under its final
+// WriteDelta writes a block's write set, what changes of the commitment's records
+// (nothing for a store without roots), and its record durably, under its final
 // name, and completes rec with number, time, size and checksum. The block is not
 // held yet: see Record. A delta of that name which is there already is replaced:
 // only a crash or a failure before Record leaves one.
-func (s *Store) WriteDelta(rec *Record, ws WriteSet) error {
+func (s *Store) WriteDelta(rec *Record, ws, trie WriteSet) error {
 	return s.writeDelta(rec, func(yield func([]byte, []byte) bool) {
-		var key, value []byte
-		for _, w := range ws {
-			key = appendStateKey(key[:0], w.Key)
-			if w.Delete {
-				value = append(value[:0], tagAbsent)
-			} else {
-				value = append(append(value[:0], tagValue), w.Value...)
-			}
-			if !yield(key, value) {
-				return
-			}
-		}
+		_ = ws.stored(tagState, yield) && trie.stored(tagTrie, yield)
 	})
+}
+
+// stored yields the stored form of the writes, until yield gives false.
+func (ws WriteSet) stored(tag byte, yield func(key, value []byte) bool) bool {
+	var key, value []byte
+	for _, w := range ws {
+		key = append(append(key[:0], tag), w.Key...)
+		if w.Delete {
+			value = append(value[:0], tagAbsent)
+		} else {
+			value = append(append(value[:0], tagValue), w.Value...)
+		}
+		if !yield(key, value) {
+			return false
+		}
+	}
+	return true
 }
 
 // writeDelta writes the record and then the stored entries, in ascending order.
@@ -151,6 +158,9 @@ func (s *Store) ReadDelta(h forks.Hash) (iter.Seq2[Write, error], error) {
 	return func(yield func(Write, error) bool) {
 		defer table.Close()
 		for key, stored := range table.All() {
+			if key[0] > tagState {
+				break
+			}
 			if key[0] != tagState {
 				continue
 			}

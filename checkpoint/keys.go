@@ -14,6 +14,7 @@ import (
 const (
 	tagRecord = 0 // key: the tag alone; value: the record of the block that the database is at
 	tagState  = 1
+	tagTrie   = 2 // the commitment's records of the state; they mean nothing to the store
 
 	tagValue  = 0
 	tagAbsent = 1
@@ -26,8 +27,16 @@ func appendStateKey(dst, key []byte) []byte {
 	return append(append(dst, tagState), key...)
 }
 
-// stateEnd is the first stored key after all state keys.
-var stateEnd = []byte{tagState + 1}
+// The first stored keys after all state keys, and after all trie keys.
+var (
+	stateEnd = []byte{tagState + 1}
+	trieEnd  = []byte{tagTrie + 1}
+)
+
+// appendTrieKey appends the stored form of a trie record's key.
+func appendTrieKey(dst, key []byte) []byte {
+	return append(append(dst, tagTrie), key...)
+}
 
 // splitValue undoes the value's tag.
 func splitValue(stored []byte) (value []byte, present bool, err error) {

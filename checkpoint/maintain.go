@@ -376,14 +376,18 @@ func (s *Store) makeImage(e *entry) error {
 		return err
 	}
 	it := w.Scan(nil, nil)
-	return errors.Join(s.writeImage(e, &it), it.Close())
+	return errors.Join(s.writeImage(e, &it, w.Trie()), it.Close())
 }
 
-// writeImage makes the image of e from all pairs of its state.
-func (s *Store) writeImage(e *entry, it *StateIterator) error {
+// writeImage makes the image of e from all pairs of its state, and the
+// commitment's records.
+func (s *Store) writeImage(e *entry, it *StateIterator, trie Records) error {
 	iw := &imageWriter{s: s, e: e, started: time.Now()}
 	defer iw.cleanUp()
 	if err := iw.writeState(it); err != nil {
+		return err
+	}
+	if err := iw.writeTrie(trie); err != nil {
 		return err
 	}
 	dir := s.tmpPath(dirTmp, "image")
@@ -454,10 +458,19 @@ func (iw *imageWriter) writeState(it *StateIterator) error {
 	} else {
 		pairs(func([]byte, []byte) bool { return true })
 	}
-	if failed != nil {
-		return failed
-	}
-	return iw.finish()
+	return failed
+}
+
+func (iw *imageWriter) writeTrie(trie Records) error {
+	var failed error
+	var key, stored []byte
+	err := trie.Scan(nil, nil, func(k, v []byte) bool {
+		key = appendTrieKey(key[:0], k)
+		stored = append(append(stored[:0], tagValue), v...)
+		failed = iw.put(key, stored)
+		return failed == nil
+	})
+	return errors.Join(failed, err, iw.finish())
 }
 
 func (iw *imageWriter) put(key, stored []byte) error {

@@ -40,9 +40,11 @@ func engineWord(e Engine) string {
 // Create makes a store that grows from an anchor, in a directory that is missing
 // or empty or in which an earlier Create was cut short. rec's hash, slot, root
 // and header are the anchor's; pairs are its whole state in strictly ascending
-// key order, with a possible error as the last element. Errors: ErrExists,
+// key order, with a possible error as the last element; trie gives, when pairs
+// have ended, the commitment's records of that state, in order too; nil
+// gives none. Errors: ErrExists,
 // ErrInUse, ErrUnsuitable, ErrEngine, ErrLimit, ErrNoSpace.
-func Create(dir string, engine Engine, commitment string, rec Record, pairs iter.Seq2[Pair, error], opts Options) (*Store, error) {
+func Create(dir string, engine Engine, commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair], opts Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
@@ -50,7 +52,7 @@ func Create(dir string, engine Engine, commitment string, rec Record, pairs iter
 	if err != nil {
 		return nil, err
 	}
-	if err := s.create(commitment, rec, pairs); err != nil {
+	if err := s.create(commitment, rec, pairs, trie); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("create store in %s: %w", dir, err)
 	}
@@ -58,7 +60,7 @@ func Create(dir string, engine Engine, commitment string, rec Record, pairs iter
 	return s, nil
 }
 
-func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, error]) error {
+func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
 	if err := s.checkVacant(); err != nil {
 		return err
 	}
@@ -81,10 +83,10 @@ func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, erro
 	if s.blocks, err = s.engine.OpenJournal(s.path(dirBlocks)); err != nil {
 		return err
 	}
-	return s.createAnchor(rec, pairs)
+	return s.createAnchor(rec, pairs, trie)
 }
 
-func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error]) error {
+func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
 	rec.Anchor = true
 	var failed error
 	err := s.writeDelta(&rec, func(yield func([]byte, []byte) bool) {
@@ -98,6 +100,16 @@ func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error]) error {
 				return
 			}
 			key = appendStateKey(key[:0], p.Key)
+			value = append(append(value[:0], tagValue), p.Value...)
+			if !yield(key, value) {
+				return
+			}
+		}
+		if trie == nil {
+			return
+		}
+		for p := range trie {
+			key = appendTrieKey(key[:0], p.Key)
 			value = append(append(value[:0], tagValue), p.Value...)
 			if !yield(key, value) {
 				return

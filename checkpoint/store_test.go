@@ -41,7 +41,7 @@ func newHarness(t *testing.T, opts checkpoint.Options) *harness {
 		func(yield func(checkpoint.Pair, error) bool) {
 			_ = yield(checkpoint.Pair{Key: []byte("a"), Value: []byte("0")}, nil) &&
 				yield(checkpoint.Pair{Key: []byte("b"), Value: []byte("0")}, nil)
-		}, opts)
+		}, nil, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func (h *harness) write(name, parent string) *checkpoint.Record {
 	if err != nil {
 		h.Fatal(err)
 	}
-	if err := h.store.WriteDelta(rec, ws); err != nil {
+	if err := h.store.WriteDelta(rec, ws, nil); err != nil {
 		h.Fatal(err)
 	}
 	h.blocks[name], h.states[name] = rec.Block, state
@@ -554,13 +554,13 @@ func TestOneOwner(t *testing.T) {
 	if !errors.Is(err, checkpoint.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("%v, want ErrInUse with the owner's process", err)
 	}
-	if _, err := checkpoint.Create(h.dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, h.opts); !errors.Is(err, checkpoint.ErrInUse) {
+	if _, err := checkpoint.Create(h.dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, nil, h.opts); !errors.Is(err, checkpoint.ErrInUse) {
 		t.Errorf("create: %v, want ErrInUse", err)
 	}
 	if err := h.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := checkpoint.Create(h.dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, h.opts); !errors.Is(err, checkpoint.ErrExists) {
+	if _, err := checkpoint.Create(h.dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, nil, h.opts); !errors.Is(err, checkpoint.ErrExists) {
 		t.Errorf("create over a store: %v, want ErrExists", err)
 	}
 	h.open()
@@ -572,7 +572,7 @@ func TestCreateRefusesAForeignFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, err := checkpoint.Create(dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, checkpoint.Options{})
+	_, err := checkpoint.Create(dir, checkpointtest.Engine{}, "none", checkpoint.Record{}, nil, nil, checkpoint.Options{})
 	if !errors.Is(err, checkpoint.ErrExists) || !strings.Contains(err.Error(), "thesis.tex") {
 		t.Errorf("%v, want ErrExists naming the file", err)
 	}

@@ -103,6 +103,37 @@ func (v *View) Get(dst, key []byte) (value []byte, present bool, err error) {
 // Scan walks the state's keys in [from, to); an empty to means no upper end.
 func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.h.db, from, to) }
 
+// Trie gives the commitment's records of the state.
+func (v *View) Trie() Records { return Records{v.h.db} }
+
+// Records are what a commitment keeps of a state beside its pairs, such as the
+// nodes of a trie. They are safe for concurrent use as long as what they were
+// taken from is open and stands at its block.
+type Records struct {
+	db DB
+}
+
+// Get gives a record's value; present is false where there is none.
+func (r Records) Get(key []byte) (value []byte, present bool, err error) {
+	var scratch [64]byte
+	return getStored(r.db, nil, appendTrieKey(scratch[:0], key))
+}
+
+// Scan calls yield for the records with keys in [from, to), in key order, until
+// it gives false; an empty to means no upper end. The slices are valid during the
+// call.
+func (r Records) Scan(from, to []byte, yield func(key, value []byte) bool) error {
+	end := trieEnd
+	if len(to) > 0 {
+		end = appendTrieKey(nil, to)
+	}
+	it := StateIterator{it: r.db.Scan(appendTrieKey(nil, from), end)}
+	for it.Next() && yield(it.Key(), it.Value()) {
+		continue
+	}
+	return it.Close()
+}
+
 // Close gives the view back. Closing twice is safe; the view is used by nobody
 // by then.
 func (v *View) Close() {
@@ -159,7 +190,11 @@ func (s *Store) closeIdleViews() {
 
 func getState(db DB, dst, key []byte) ([]byte, bool, error) {
 	var scratch [64]byte
-	stored, found, err := db.Get(nil, appendStateKey(scratch[:0], key))
+	return getStored(db, dst, appendStateKey(scratch[:0], key))
+}
+
+func getStored(db DB, dst, key []byte) ([]byte, bool, error) {
+	stored, found, err := db.Get(nil, key)
 	if err != nil || !found {
 		return dst, false, err
 	}

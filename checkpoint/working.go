@@ -34,6 +34,9 @@ func (w *Working) Get(dst, key []byte) (value []byte, present bool, err error) {
 // Scan walks the state's keys in [from, to); an empty to means no upper end.
 func (w *Working) Scan(from, to []byte) StateIterator { return scanState(w.db, from, to) }
 
+// Trie gives the commitment's records of the state.
+func (w *Working) Trie() Records { return Records{w.db} }
+
 // Take gives the working database that stands at block h, for the caller alone;
 // nil where there is none. It prefers one with fewer tables that the background
 // has prepared at a near ancestor.

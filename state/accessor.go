@@ -30,6 +30,7 @@ import (
 	"accessor/checkpoint"
 	"accessor/forks"
 	"accessor/locking"
+	"accessor/state/merkle"
 )
 
 // Config of an Accessor.
@@ -69,6 +70,7 @@ type Anchor struct {
 type Accessor struct {
 	store      *checkpoint.Store
 	commitment Commitment
+	tries      tries
 	locks      *locking.Table
 	owner      string
 	log        *zap.Logger
@@ -178,7 +180,8 @@ func Create(cfg Config, anchor Anchor) (*Accessor, error) {
 		Block:  forks.Block{Hash: anchor.Hash, Slot: anchor.Slot, Root: anchor.Root},
 		Header: anchor.Header,
 	}
-	store, err := checkpoint.Create(cfg.Dir, cfg.Engine, c.Name(), rec, checked(c, anchor), opts)
+	var trie trieSpool
+	store, err := checkpoint.Create(cfg.Dir, cfg.Engine, c.Name(), rec, checked(c, anchor, trie.add), trie.all(), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -194,15 +197,16 @@ func (a *Accessor) checkRoot(pairs iter.Seq2[[]byte, []byte]) (forks.Hash, error
 }
 
 // checked passes an anchor's pairs on and ends with an error where they are not
-// in order, or where their root is another than the anchor's.
-func checked(c Commitment, anchor Anchor) iter.Seq2[Pair, error] {
+// in order, or where their root is another than the anchor's. Their trie's records
+// go to emit.
+func checked(c Commitment, anchor Anchor, emit func(key, value []byte) error) iter.Seq2[Pair, error] {
 	ordered := ascending(anchor.Pairs)
 	if !c.Rooted() {
 		return ordered
 	}
 	return func(yield func(Pair, error) bool) {
 		stopped := false
-		root, err := c.Root(func(next func([]byte, []byte) bool) {
+		root, err := c.Build(func(next func([]byte, []byte) bool) {
 			for p, err := range ordered {
 				if !yield(p, err) || err != nil {
 					stopped = true
@@ -212,7 +216,7 @@ func checked(c Commitment, anchor Anchor) iter.Seq2[Pair, error] {
 					return
 				}
 			}
-		})
+		}, emit)
 		switch {
 		case stopped:
 		case err != nil:
@@ -252,6 +256,7 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 	a.closing, a.close = context.WithCancel(context.Background())
 	a.locks = locking.New()
 	a.inflight = make(map[forks.Hash]*inflight)
+	a.tries.cache = merkle.NewCache(trieCacheSize)
 	a.owner, a.log = cfg.Owner, cfg.Log
 	if a.owner == "" {
 		a.owner = "import"

@@ -24,6 +24,9 @@ type Commitment interface {
 	// Root computes the root of a state from all its pairs in strictly
 	// ascending key order.
 	Root(pairs iter.Seq2[[]byte, []byte]) (forks.Hash, error)
+	// Build computes the root as Root does, and calls emit for each record of the
+	// state's trie, in order of their keys; emit may keep the slices.
+	Build(pairs iter.Seq2[[]byte, []byte], emit func(key, value []byte) error) (forks.Hash, error)
 }
 
 // Commitments by name.
@@ -49,6 +52,11 @@ func (JAM) Rooted() bool { return true }
 
 // Root implements Commitment.
 func (JAM) Root(pairs iter.Seq2[[]byte, []byte]) (forks.Hash, error) { return merkle.Root(pairs) }
+
+// Build implements Commitment.
+func (JAM) Build(pairs iter.Seq2[[]byte, []byte], emit func(key, value []byte) error) (forks.Hash, error) {
+	return merkle.Build(pairs, emit)
+}
 
 // Check implements Commitment.
 func (JAM) Check(b *Block) error {
@@ -107,6 +115,11 @@ func (None) Rooted() bool { return false }
 
 // Check implements Commitment.
 func (None) Check(*Block) error { return nil }
+
+// Build implements Commitment. It has no records.
+func (n None) Build(pairs iter.Seq2[[]byte, []byte], _ func(key, value []byte) error) (forks.Hash, error) {
+	return n.Root(pairs)
+}
 
 // Root implements Commitment. It gives the zero hash.
 func (None) Root(pairs iter.Seq2[[]byte, []byte]) (forks.Hash, error) {

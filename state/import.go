@@ -221,7 +221,7 @@ var errUnreadable = errors.New("read parent's state")
 
 // hold computes the root, then writes and records the delta.
 func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w *checkpoint.Working) (*checkpoint.Record, error) {
-	root, err := a.root(b, ws, w)
+	root, trie, err := a.root(b, ws, parent, w)
 	if err != nil {
 		return nil, err
 	}
@@ -230,32 +230,32 @@ func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w 
 		PriorRoot: parent.Root,
 		Header:    slices.Clone(b.Header), // kept as long as the store is open
 	}
-	if err := a.store.WriteDelta(rec, ws); err != nil {
+	if err := a.store.WriteDelta(rec, ws, trie.changes); err != nil {
 		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	if err := a.store.Record(rec); err != nil {
 		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
+	a.tries.add(b.Hash, trie.after)
 	return rec, nil
 }
 
 // root computes the root after the block and compares it with the stated one.
-func (a *Accessor) root(b *Block, ws checkpoint.WriteSet, w *checkpoint.Working) (forks.Hash, error) {
+func (a *Accessor) root(b *Block, ws checkpoint.WriteSet, parent forks.Block, w *checkpoint.Working) (root forks.Hash, trie trieUpdate, err error) {
 	if !a.commitment.Rooted() {
 		if b.PostRoot != nil {
-			return *b.PostRoot, nil
+			root = *b.PostRoot
 		}
-		return forks.Hash{}, nil
+		return root, trie, nil
 	}
-	it := w.Scan(nil, nil)
-	root, err := a.commitment.Root(overlay(&it, ws))
-	if err = errors.Join(err, it.Close()); err != nil {
-		return root, fmt.Errorf("import block %s: %w: %w", b.Hash, errUnreadable, err)
+	trie, err = a.updateTrie(parent, ws, w)
+	if err != nil {
+		return root, trie, fmt.Errorf("import block %s: %w: %w", b.Hash, errUnreadable, err)
 	}
-	if b.PostRoot != nil && *b.PostRoot != root {
-		return root, &RootError{Kind: ErrWrongRoot, Block: b.Hash, Slot: b.Slot, Declared: *b.PostRoot, Actual: root}
+	if b.PostRoot != nil && *b.PostRoot != trie.root {
+		return root, trie, &RootError{Kind: ErrWrongRoot, Block: b.Hash, Slot: b.Slot, Declared: *b.PostRoot, Actual: trie.root}
 	}
-	return root, nil
+	return trie.root, trie, nil
 }
 
 // seal moves the working database on to a held block and seals its checkpoint.

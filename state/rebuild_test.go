@@ -118,6 +118,13 @@ func (d *sickDB) Scan(from, to []byte) checkpoint.Iterator {
 	return it
 }
 
+func (d *sickDB) Get(dst, key []byte) ([]byte, bool, error) {
+	if d.outbreak.Load() > d.born {
+		return dst, false, errSick
+	}
+	return d.WorkingDB.Get(dst, key)
+}
+
 func (sickIterator) Next() bool     { return false }
 func (i sickIterator) Close() error { return errors.Join(i.Iterator.Close(), errSick) }
 

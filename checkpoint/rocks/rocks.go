@@ -54,7 +54,13 @@ func New(opts Options) *Engine {
 	if opts.BlockCache <= 0 {
 		opts.BlockCache = 64 << 20
 	}
-	e := &Engine{cache: grocksdb.NewLRUCache(uint64(opts.BlockCache))}
+	// Few shards, each of which must hold the filters and indexes (1.3 MB) of some
+	// of an image's tables: with the default of 64 they drive each other out.
+	cache := grocksdb.NewLRUCacheOptions()
+	defer cache.Destroy()
+	cache.SetCapacity(uint(opts.BlockCache))
+	cache.SetNumShardBits(2)
+	e := &Engine{cache: grocksdb.NewLRUCacheWithOptions(cache)}
 	e.read = e.newOptions()
 	e.working = e.newOptions()
 	e.working.SetCreateIfMissing(true)

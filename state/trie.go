@@ -1,0 +1,153 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"iter"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"accessor/checkpoint"
+	"accessor/forks"
+	"accessor/state/merkle"
+)
+
+const (
+	// trieCacheSize is the most memory, in bytes, that parts of tries keep.
+	trieCacheSize = 40 << 20
+	// recentTries is how many blocks' tries have their top in memory: some 700 kB
+	// for 2 million keys, most of it shared with the parent's.
+	recentTries = 16
+)
+
+// tries keeps the tries of the blocks that were imported or asked for last.
+type tries struct {
+	cache *merkle.Cache
+
+	mu     sync.Mutex
+	recent []recentTrie // least recently used first
+}
+
+type recentTrie struct {
+	block forks.Hash
+	trie  *merkle.Trie
+}
+
+func (t *tries) get(block forks.Hash) *merkle.Trie {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, r := range t.recent {
+		if r.block == block {
+			t.recent = append(append(t.recent[:i], t.recent[i+1:]...), r)
+			return r.trie
+		}
+	}
+	return nil
+}
+
+func (t *tries) add(block forks.Hash, trie *merkle.Trie) {
+	if trie == nil || t.get(block) != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.recent = append(t.recent, recentTrie{block, trie})
+	if len(t.recent) > recentTries {
+		t.recent = append(t.recent[:0], t.recent[1:]...)
+	}
+}
+
+// trieAt gives the trie of a block's state, read from records that stand at it.
+func (a *Accessor) trieAt(b forks.Block, records checkpoint.Records) (*merkle.Trie, error) {
+	if t := a.tries.get(b.Hash); t != nil {
+		return t.On(records), nil
+	}
+	t, err := merkle.Open(records, b.Root, a.tries.cache)
+	if err == nil {
+		a.tries.add(b.Hash, t.On(nil)) // the records don't stay open
+	}
+	return t, err
+}
+
+// trieUpdate is what a write set makes of a trie.
+type trieUpdate struct {
+	root    forks.Hash
+	changes checkpoint.WriteSet
+	after   *merkle.Trie // its top; nil where the trie was built from scratch
+}
+
+// updateTrie gives the trie after a write set on parent's state, at which w
+// stands. Where the parent's records can't be used, all are made again from the
+// state, and come with this block.
+func (a *Accessor) updateTrie(parent forks.Block, ws checkpoint.WriteSet, w *checkpoint.Working) (trieUpdate, error) {
+	writes := make([]merkle.Write, len(ws))
+	for i, each := range ws {
+		writes[i] = merkle.Write(each)
+	}
+	var after *merkle.Trie
+	var changes []merkle.Change
+	trie, err := a.trieAt(parent, w.Trie())
+	if err == nil {
+		after, changes, err = trie.Update(writes)
+	}
+	if err != nil {
+		a.log.Warn("make the trie again from the state", zap.Stringer("block", parent.Hash), zap.Error(err))
+		return a.rebuildTrie(parent, ws, w)
+	}
+	up := trieUpdate{root: after.Root(), after: after.On(nil), changes: make(checkpoint.WriteSet, len(changes))}
+	for i, c := range changes {
+		up.changes[i] = checkpoint.Write{Key: c.Key, Value: c.Value, Delete: c.Value == nil}
+	}
+	return up, nil
+}
+
+// rebuildTrie makes all records from the state that w stands at and a write set,
+// and removes those of w that are none of them.
+func (a *Accessor) rebuildTrie(parent forks.Block, ws checkpoint.WriteSet, w *checkpoint.Working) (trieUpdate, error) {
+	// The write set is right only on the state that the parent's root is about.
+	if err := a.verifyRoot(parent, w.Scan(nil, nil)); err != nil {
+		return trieUpdate{}, err
+	}
+	var up trieUpdate
+	var made checkpoint.WriteSet
+	it := w.Scan(nil, nil)
+	root, err := a.commitment.Build(overlay(&it, ws), func(key, value []byte) error {
+		made = append(made, checkpoint.Write{Key: key, Value: value})
+		return nil
+	})
+	if err = errors.Join(err, it.Close()); err != nil {
+		return up, err
+	}
+	up.root = root
+	up.changes = make(checkpoint.WriteSet, 0, len(made))
+	err = w.Trie().Scan(nil, nil, func(key, _ []byte) bool {
+		for len(made) > 0 && bytes.Compare(made[0].Key, key) < 0 {
+			up.changes, made = append(up.changes, made[0]), made[1:]
+		}
+		if len(made) == 0 || !bytes.Equal(made[0].Key, key) {
+			up.changes = append(up.changes, checkpoint.Write{Key: bytes.Clone(key), Delete: true})
+		}
+		return true
+	})
+	up.changes = append(up.changes, made...)
+	return up, err
+}
+
+// trieSpool keeps the records of a trie that is built while its state passes by.
+type trieSpool []checkpoint.Pair
+
+func (s *trieSpool) add(key, value []byte) error {
+	*s = append(*s, checkpoint.Pair{Key: key, Value: value})
+	return nil
+}
+
+func (s *trieSpool) all() iter.Seq[checkpoint.Pair] {
+	return func(yield func(checkpoint.Pair) bool) {
+		for _, p := range *s {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"go.uber.org/zap"
+
 	"accessor/forks"
 )
 
@@ -20,6 +22,8 @@ type run struct {
 	count int
 	size  int64
 	sum   uint64
+
+	checked bool // its sum, since the store was opened; guarded by Store.mu
 }
 
 func (s *Store) runPath(b forks.Block, count int) string {
@@ -101,16 +105,49 @@ func hasRuns(list []piece) bool {
 	return slices.ContainsFunc(list, func(p piece) bool { return p.run })
 }
 
-// forgetRuns stops using the runs among some pieces, one of which can't be used.
-// They are made again when they are due.
-func (s *Store) forgetRuns(list []piece) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (p *piece) count() int { return p.at.height - p.from.height }
+
+// checkRuns compares the runs among some pieces with their records, those that
+// were not used yet since the store was opened: an ingestion doesn't read them.
+func (s *Store) checkRuns(list []piece) error {
 	for _, p := range list {
 		if !p.run {
 			continue
 		}
-		count := p.at.height - p.from.height
-		p.at.runs = slices.DeleteFunc(slices.Clone(p.at.runs), func(r *run) bool { return r.count == count })
+		s.mu.Lock()
+		i := slices.IndexFunc(p.at.runs, func(r *run) bool { return r.count == p.count() })
+		if i < 0 || p.at.runs[i].checked {
+			s.mu.Unlock()
+			continue
+		}
+		r := p.at.runs[i]
+		s.mu.Unlock()
+		size, sum, err := fileSum(p.path)
+		if err != nil {
+			return err
+		}
+		if size != r.size || sum != r.sum {
+			return fmt.Errorf("%w: %s", ErrDamaged, p.path)
+		}
+		s.mu.Lock()
+		r.checked = true
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// forgetRuns stops using the runs among some pieces, one of which can't be used.
+// They are made again when they are due.
+func (s *Store) forgetRuns(list []piece) {
+	for _, p := range list {
+		if !p.run {
+			continue
+		}
+		s.mu.Lock()
+		p.at.runs = slices.DeleteFunc(slices.Clone(p.at.runs), func(r *run) bool { return r.count == p.count() })
+		s.mu.Unlock()
+		if err := s.record(Change{Key: runKey(p.at.rec.Hash, p.count())}, false); err != nil {
+			s.log.Warn("forget a run", zap.String("path", p.path), zap.Error(err))
+		}
 	}
 }

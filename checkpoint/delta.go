@@ -12,8 +12,7 @@ import (
 // WriteDelta writes a block's write set, what changes of the commitment's records
 // (nothing for a store without roots), and its record durably, under its final
 // name, and completes rec with number, time, size and checksum. The block is not
-// held yet: see Record. A delta of that name which is there already is replaced:
-// only a crash or a failure before Record leaves one.
+// held yet: see Record. Error: ErrUndecided after a Record of that block failed.
 func (s *Store) WriteDelta(rec *Record, ws, trie WriteSet) error {
 	return s.writeDelta(rec, func(yield func([]byte, []byte) bool) {
 		_ = ws.stored(tagState, yield) && trie.stored(tagTrie, yield)
@@ -43,9 +42,14 @@ func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error 
 		return fmt.Errorf("%w: header of %d bytes, at most %d", ErrLimit, len(rec.Header), MaxHeader)
 	}
 	s.mu.Lock()
+	undecided := s.undecided[rec.Hash]
 	s.number++
 	rec.Number = s.number
 	s.mu.Unlock()
+	if undecided {
+		// Its delta must stay as it is: there may be a record of it.
+		return fmt.Errorf("write delta of block %s: %w", rec.Hash, ErrUndecided)
+	}
 	rec.Arrived = time.UnixMilli(time.Now().UnixMilli())
 
 	tmp := s.tmpPath(dirTmp, "delta")
@@ -107,7 +111,7 @@ func (s *Store) discard(path string) { _ = s.files.removeAll(path) }
 
 // Record makes the block of a written delta held, durably: the point of no loss.
 // Where it fails, the delta stays: whether the record has reached the disk is not
-// known, and the next start will hold the block or not as a whole.
+// known. The next start holds the block; until then it can't be imported again.
 func (s *Store) Record(rec *Record) error {
 	s.mu.Lock()
 	parent, ok := s.entries[rec.Parent]
@@ -121,7 +125,10 @@ func (s *Store) Record(rec *Record) error {
 	}
 	s.mu.Unlock()
 
-	if err := s.blocks.Write([]Change{{Key: blockKey(rec.Hash), Value: rec.encode()}}, true); err != nil {
+	if err := s.record(Change{Key: blockKey(rec.Hash), Value: rec.encode()}, true); err != nil {
+		s.mu.Lock()
+		s.undecided[rec.Hash] = true
+		s.mu.Unlock()
 		return fmt.Errorf("record block %s: %w", rec.Hash, err)
 	}
 	s.mu.Lock()

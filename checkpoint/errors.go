@@ -14,6 +14,10 @@ var (
 	ErrInUse = errors.New("store is in use by another process")
 	// ErrNoRecords: deltas are there, and blocks/ is not.
 	ErrNoRecords = errors.New("block records are missing")
+	// ErrWouldLose: Recover found deltas that can't be used.
+	ErrWouldLose = errors.New("deltas can't be used")
+	// ErrUndecided: whether the block is held is known after the next start.
+	ErrUndecided = errors.New("the disk failed while the block was recorded; open the store again")
 	// ErrUnsuitable: the directory can't do what the store needs.
 	ErrUnsuitable = errors.New("directory is not suitable for a store")
 	// ErrEngine: the storage engine doesn't behave as the store needs.

@@ -3,7 +3,9 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"os"
 	"sync"
 	"time"
 
@@ -126,9 +128,9 @@ func (m *maintenance) settle(e *entry, waiting bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.s
-	im := s.nearestImage(e)
-	if im == nil {
-		return fmt.Errorf("%w: no image above block %s", ErrMissing, e.rec.Hash)
+	im, err := s.usableImage(e)
+	if err != nil {
+		return err
 	}
 	if err := s.mergeDeltas(im, e); err != nil {
 		return err
@@ -230,7 +232,7 @@ func (s *Store) mergeAll(im, tip *entry) error {
 // makeRun merges tables that follow each other into one.
 func (s *Store) makeRun(pieces []piece) error {
 	top, from := pieces[len(pieces)-1].at, pieces[0].from
-	r := &run{count: top.height - from.height}
+	r := &run{count: top.height - from.height, checked: true}
 	tmp := s.tmpPath(dirTmp, "run")
 	var err error
 	r.size, r.sum, err = s.merge(pieces, tmp)
@@ -239,7 +241,7 @@ func (s *Store) makeRun(pieces []piece) error {
 	}
 	if err == nil {
 		// Not synced: a run whose record a power cut took is made again.
-		err = s.blocks.Write([]Change{{Key: runKey(top.rec.Hash, r.count), Value: r.encode()}}, false)
+		err = s.record(Change{Key: runKey(top.rec.Hash, r.count), Value: r.encode()}, false)
 	}
 	if err != nil {
 		s.discard(tmp)
@@ -357,15 +359,58 @@ func (s *Store) imageDue(tip *entry) *entry {
 	return top
 }
 
+// usableImage gives the newest block at or above e whose image is as it was
+// sealed. Images that are not are given up, and the anchor's is made again.
+// Errors: ErrLocked, and those of making the anchor's.
+func (s *Store) usableImage(e *entry) (*entry, error) {
+	for {
+		at := s.nearestImage(e)
+		if at == nil {
+			if err := s.anchorImage(); err != nil {
+				return nil, fmt.Errorf("make the anchor's image again: %w", err)
+			}
+			return s.anchor, nil
+		}
+		s.mu.Lock()
+		im := at.image
+		s.mu.Unlock()
+		if im == nil {
+			continue
+		}
+		err := s.checkSeal(s.imagePath(at.rec.Block), im.seal)
+		if err == nil || errors.Is(err, ErrLocked) {
+			return at, err
+		}
+		s.log.Warn("do without an image", zap.Stringer("block", at.rec.Hash), zap.Error(err))
+		if err := s.dropImage(at); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) dropImage(e *entry) error {
+	s.mu.Lock()
+	e.image = nil
+	s.mu.Unlock()
+	if err := s.record(Change{Key: imageKey(e.rec.Hash)}, false); err != nil {
+		return fmt.Errorf("drop image of block %s: %w", e.rec.Hash, err)
+	}
+	path := s.imagePath(e.rec.Block)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return s.trash(path)
+}
+
 // imageTable is the size in bytes at which an image's next table is begun.
 const imageTable = 64 << 20
 
 // makeImage writes the whole state at a block into new tables and seals them as
 // an image. It reads every table below on the way, and checks the state's root.
 func (s *Store) makeImage(e *entry) error {
-	base := s.nearestImage(e)
-	if base == nil {
-		return fmt.Errorf("%w: no image above block %s", ErrMissing, e.rec.Hash)
+	base, err := s.usableImage(e)
+	if err != nil {
+		return err
 	}
 	w, err := s.cloneImage(base)
 	if err != nil {
@@ -375,19 +420,20 @@ func (s *Store) makeImage(e *entry) error {
 	if err := w.advance(e); err != nil {
 		return err
 	}
-	it := w.Scan(nil, nil)
-	return errors.Join(s.writeImage(e, &it, w.Trie()), it.Close())
+	return s.writeImage(e, w)
 }
 
 // writeImage makes the image of e from all pairs of its state, and the
 // commitment's records.
-func (s *Store) writeImage(e *entry, it *StateIterator, trie Records) error {
+func (s *Store) writeImage(e *entry, w *Working) error {
 	iw := &imageWriter{s: s, e: e, started: time.Now()}
 	defer iw.cleanUp()
-	if err := iw.writeState(it); err != nil {
+	it := w.Scan(nil, nil)
+	// A walk that ended early says so only when it is closed.
+	if err := errors.Join(iw.writeState(&it), it.Close()); err != nil {
 		return err
 	}
-	if err := iw.writeTrie(trie); err != nil {
+	if err := iw.writeTrie(w.Trie()); err != nil {
 		return err
 	}
 	dir := s.tmpPath(dirTmp, "image")
@@ -410,7 +456,7 @@ func (s *Store) sealImage(e *entry, db WorkingDB, size int64) error {
 	}
 	l.image = e.rec.Hash
 	im := &image{seal: l, size: size}
-	if err := s.blocks.Write([]Change{{Key: imageKey(e.rec.Hash), Value: im.encode()}}, false); err != nil {
+	if err := s.record(Change{Key: imageKey(e.rec.Hash), Value: im.encode()}, false); err != nil {
 		return fmt.Errorf("record image of block %s: %w", e.rec.Hash, err)
 	}
 	s.mu.Lock()
@@ -451,7 +497,7 @@ func (iw *imageWriter) writeState(it *StateIterator) error {
 		if err = errors.Join(failed, err); err != nil {
 			return err
 		}
-		if it.err == nil && root != iw.e.rec.Root {
+		if root != iw.e.rec.Root {
 			return fmt.Errorf("%w: state at block %s, slot %d, has root %s, recorded is %s",
 				ErrDamaged, iw.e.rec.Hash, iw.e.rec.Slot, root, iw.e.rec.Root)
 		}

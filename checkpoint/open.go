@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,9 @@ type format struct {
 }
 
 const formatName = "accessor-store/1"
+
+// formatLine tells an operator how to write a lost FORMAT.
+const formatLine = `{"format":"accessor-store/1","engine":"RocksDB","commitment":"jam"} (or "none", as the store was made)`
 
 const (
 	fileFormat = "FORMAT"
@@ -80,7 +84,7 @@ func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, erro
 	if err := s.files.writeFile(s.path(fileFormat), append(text, '\n')); err != nil {
 		return err
 	}
-	if s.blocks, err = s.engine.OpenJournal(s.path(dirBlocks)); err != nil {
+	if err := s.openJournal(); err != nil {
 		return err
 	}
 	return s.createAnchor(rec, pairs, trie)
@@ -150,6 +154,9 @@ func (s *Store) anchorImage() error {
 	if err := s.sealImage(e, db, e.rec.DeltaSize); err != nil {
 		return err
 	}
+	if e.seal != nil || e.thin {
+		return nil
+	}
 	return s.Seal(&Working{store: s, db: db, dir: dir, at: e, image: e})
 }
 
@@ -166,14 +173,15 @@ func (s *Store) checkVacant() error {
 			return fmt.Errorf("%w: it has %s", ErrExists, d.Name())
 		}
 	}
-	if _, err := os.Stat(s.path(fileFormat)); err == nil {
-		anchored, err := s.hasAnchor()
-		if err != nil {
-			return err
-		}
-		if anchored {
-			return fmt.Errorf("%w: there is a store already", ErrExists)
-		}
+	anchored, err := s.hasAnchor()
+	if err != nil {
+		return err
+	}
+	if anchored {
+		return fmt.Errorf("%w: there is a store already", ErrExists)
+	}
+	if err := s.checkDeltas(); err != nil {
+		return err
 	}
 	for _, dir := range []string{dirDeltas, dirImages, dirCheckpoints, dirRuns} {
 		if err := s.moveToLost(dir, func(string) bool { return true }); err != nil {
@@ -200,8 +208,27 @@ func (s *Store) hasAnchor() (bool, error) {
 	return false, blocks.Err()
 }
 
+// checkDeltas refuses to take more deltas than an anchor's, without records, for
+// what a Create that was cut short has left. Error: ErrNoRecords.
+func (s *Store) checkDeltas() error {
+	deltas, err := filepath.Glob(s.path(dirDeltas, "*.sst"))
+	if err == nil && len(deltas) > 1 {
+		err = s.noRecords()
+	}
+	return err
+}
+
+func (s *Store) noRecords() error {
+	return fmt.Errorf("%w: %s doesn't know the blocks in %s: run `accessor recover --data %s`",
+		ErrNoRecords, dirBlocks, dirDeltas, s.dir)
+}
+
 func (s *Store) emptyDir(dir string) (bool, error) {
-	names, err := os.ReadDir(s.path(dir))
+	return emptyDir(s.path(dir))
+}
+
+func emptyDir(path string) (bool, error) {
+	names, err := os.ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}
@@ -232,7 +259,7 @@ func Open(dir string, engine Engine, opts Options) (*Store, error) {
 // emptyOr tells a folder without a store from one whose FORMAT is gone.
 func emptyOr(dir string) error {
 	if deltas, _ := filepath.Glob(filepath.Join(dir, dirDeltas, "*.sst")); len(deltas) > 0 {
-		return fmt.Errorf("%w: the file %s is missing beside %d deltas", ErrFormat, fileFormat, len(deltas))
+		return fmt.Errorf("%w: the file %s is missing beside %d deltas; it is one line, %s", ErrFormat, fileFormat, len(deltas), formatLine)
 	}
 	return ErrEmpty
 }
@@ -246,6 +273,9 @@ func lockDir(dir string, engine Engine, opts Options) (*Store, error) {
 		entries: make(map[forks.Hash]*entry),
 		meta:    make(map[string][]byte),
 		views:   make(map[forks.Hash]*handle),
+
+		opening:   fmt.Sprintf("%08x", rand.Uint32()),
+		undecided: make(map[forks.Hash]bool),
 	}
 	path := filepath.Join(dir, fileLock)
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -282,15 +312,14 @@ func (s *Store) open() error {
 	}
 	// What a crash left half-made, or half-removed.
 	for _, d := range []string{dirTmp, dirWork, dirTrash} {
-		if err := s.empty(d); err != nil {
+		if err := s.clear(d); err != nil {
 			return err
 		}
 	}
 	if err := s.probe(); err != nil {
 		return err
 	}
-	var err error
-	if s.blocks, err = s.engine.OpenJournal(s.path(dirBlocks)); err != nil {
+	if err := s.openJournal(); err != nil {
 		return err
 	}
 	return s.load()
@@ -298,11 +327,14 @@ func (s *Store) open() error {
 
 func (s *Store) readFormat() error {
 	text, err := os.ReadFile(s.path(fileFormat))
+	if errors.Is(err, fs.ErrNotExist) {
+		return emptyOr(s.dir)
+	}
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(text, &s.format); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrFormat, fileFormat, err)
+		return fmt.Errorf("%w: %s: %w; it is one line, %s", ErrFormat, fileFormat, err, formatLine)
 	}
 	if s.format.Format != formatName {
 		return fmt.Errorf("%w: %s says %q, this program reads %q", ErrFormat, fileFormat, s.format.Format, formatName)
@@ -327,13 +359,13 @@ func (s *Store) checkRecords() error {
 	case noRecords && noDeltas:
 		return ErrEmpty
 	case noRecords:
-		return fmt.Errorf("%w: %s is empty and %s is not: run `accessor recover --data %s`",
-			ErrNoRecords, dirBlocks, dirDeltas, s.dir)
+		return s.noRecords()
 	}
 	return nil
 }
 
-func (s *Store) empty(dir string) error {
+// clear removes all that a folder holds.
+func (s *Store) clear(dir string) error {
 	names, err := os.ReadDir(s.path(dir))
 	if err != nil {
 		return err
@@ -351,6 +383,7 @@ func (s *Store) probe() error {
 	a, b := s.tmpPath(dirTmp, "probe"), s.path(dirDeltas, ".probe")
 	defer s.discard(a)
 	defer s.discard(b)
+	s.discard(b) // a crash may have left it
 	err := s.files.writeFile(a, []byte("probe"))
 	if err == nil {
 		err = s.files.link(a, b)
@@ -376,6 +409,9 @@ func (s *Store) load() error {
 		return err
 	}
 	if s.anchor == nil {
+		if err := s.checkDeltas(); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: making it was cut short", ErrEmpty)
 	}
 	if err := s.loadMeta(); err != nil {
@@ -387,11 +423,8 @@ func (s *Store) load() error {
 	if err := s.takeInDeltas(); err != nil {
 		return err
 	}
-	if s.nearestImage(s.anchor) == nil {
-		s.log.Warn("image of the anchor is missing: making it again")
-		return s.anchorImage()
-	}
-	return nil
+	_, err := s.usableImage(s.anchor)
+	return err
 }
 
 func (s *Store) loadBlocks() error {
@@ -538,8 +571,17 @@ func (s *Store) takeInDeltas() error {
 	if err != nil {
 		return err
 	}
+	missing := 0
 	for _, e := range s.entries {
-		delete(present, s.deltaPath(e.rec.Block))
+		path := s.deltaPath(e.rec.Block)
+		if !present[path] {
+			missing++
+		}
+		delete(present, path)
+	}
+	if missing > 0 {
+		s.log.Error("write sets of blocks are missing: bring them back from a backup; accessor verify names them",
+			zap.String("folder", s.path(dirDeltas)), zap.Int("missing", missing))
 	}
 	for _, path := range slices.Sorted(maps.Keys(present)) {
 		rec, err := s.checkDelta(path)
@@ -547,12 +589,15 @@ func (s *Store) takeInDeltas() error {
 			err = s.admissible(&rec)
 		}
 		if err == nil {
-			err = s.Record(&rec)
-		}
-		if err == nil {
+			if err := s.Record(&rec); err != nil {
+				return err
+			}
 			s.log.Info("took in a delta that was written before a crash",
 				zap.Stringer("block", rec.Hash), zap.Stringer("slot", rec.Slot))
 			continue
+		}
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnknown) {
+			return err // says nothing about the delta
 		}
 		s.log.Warn("moved to lost/", zap.String("path", path), zap.Error(err))
 		name := filepath.Base(path)
@@ -624,16 +669,20 @@ func (s *Store) moveToLost(dir string, match func(name string) bool) error {
 				return err
 			}
 		}
-		to := s.path(dirLost, fmt.Sprintf("%s-%s", dir, d.Name()))
-		for n := 2; ; n++ {
-			if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			to = s.path(dirLost, fmt.Sprintf("%s-%s-%d", dir, d.Name(), n))
-		}
-		if err := s.files.rename(from, to); err != nil {
+		if err := s.files.rename(from, s.lostPath(dir+"-"+d.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lostPath gives a free name in lost/.
+func (s *Store) lostPath(name string) string {
+	to := s.path(dirLost, name)
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return to
+		}
+		to = s.path(dirLost, fmt.Sprintf("%s-%d", name, n))
+	}
 }

@@ -187,7 +187,7 @@ func (s *Store) Seal(w *Working) error {
 	}
 	l.tables, l.image = w.tables, w.image.rec.Hash
 	// Not synced: a checkpoint whose seal a power cut took is made again.
-	if err := s.blocks.Write([]Change{{Key: sealKey(e.rec.Hash), Value: l.encode()}}, false); err != nil {
+	if err := s.record(Change{Key: sealKey(e.rec.Hash), Value: l.encode()}, false); err != nil {
 		return fmt.Errorf("record checkpoint of block %s: %w", e.rec.Hash, err)
 	}
 	s.mu.Lock()
@@ -206,7 +206,7 @@ func (s *Store) DropCheckpoint(h forks.Hash) error {
 	if err != nil {
 		return err
 	}
-	if err := s.blocks.Write([]Change{{Key: sealKey(h), Value: []byte{sealThin}}}, true); err != nil {
+	if err := s.record(Change{Key: sealKey(h), Value: []byte{sealThin}}, true); err != nil {
 		return fmt.Errorf("drop checkpoint of block %s: %w", h, err)
 	}
 	s.mu.Lock()
@@ -232,6 +232,15 @@ func (s *Store) Usable(h forks.Hash) error {
 // usable checks a block's checkpoint. Errors: ErrPruned, ErrUnsealed,
 // ErrMissing, ErrLocked, ErrDamaged.
 func (s *Store) usable(e *entry) (*seal, error) {
+	l, err := s.recorded(e)
+	if err != nil {
+		return nil, err
+	}
+	return l, s.checkSeal(s.checkpointPath(e.rec.Block), l)
+}
+
+// recorded gives the seal of a block's checkpoint. Errors: ErrPruned, ErrUnsealed.
+func (s *Store) recorded(e *entry) (*seal, error) {
 	s.mu.Lock()
 	l, thin := e.seal, e.thin
 	s.mu.Unlock()
@@ -241,5 +250,5 @@ func (s *Store) usable(e *entry) (*seal, error) {
 	case l == nil:
 		return nil, fmt.Errorf("%w: block %s at slot %d", ErrUnsealed, e.rec.Hash, e.rec.Slot)
 	}
-	return l, s.checkSeal(s.checkpointPath(e.rec.Block), l)
+	return l, nil
 }

@@ -133,8 +133,16 @@ type Store struct {
 	closed   bool
 
 	maintain maintenance
+	opening  string        // a word that no other opening of the store has, for names
 	unique   atomic.Uint64 // for names in work/ and tmp/
 	reaper   sync.WaitGroup
+
+	// journal lets records be written together, and none after Close.
+	journal   sync.RWMutex
+	journalUp bool
+	// undecided are blocks of which nobody knows whether their records reached
+	// the disk. Guarded by mu.
+	undecided map[forks.Hash]bool
 }
 
 // entry is a block of the store.
@@ -181,9 +189,10 @@ func (s *Store) deltaPath(b forks.Block) string      { return s.path(dirDeltas, 
 func (s *Store) checkpointPath(b forks.Block) string { return s.path(dirCheckpoints, Name(b)) }
 func (s *Store) imagePath(b forks.Block) string      { return s.path(dirImages, Name(b)) }
 
-// tmpPath gives a new name in tmp/ or work/.
+// tmpPath gives a new name in tmp/, work/ or trash/. A view that outlives Close
+// still has its working database there while the next owner makes its own.
 func (s *Store) tmpPath(dir, what string) string {
-	return s.path(dir, fmt.Sprintf("%s-%d", what, s.unique.Add(1)))
+	return s.path(dir, fmt.Sprintf("%s-%s-%d", what, s.opening, s.unique.Add(1)))
 }
 
 // Dir is the store's directory.
@@ -287,13 +296,30 @@ func (s *Store) Meta(name string) []byte {
 
 // SetMeta keeps a small value under a name, durably.
 func (s *Store) SetMeta(name string, value []byte) error {
-	if err := s.blocks.Write([]Change{{Key: metaKey(name), Value: value}}, true); err != nil {
+	if err := s.record(Change{Key: metaKey(name), Value: value}, true); err != nil {
 		return fmt.Errorf("record %s: %w", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.meta[name] = value
 	return nil
+}
+
+// record writes one change of the records. Error: ErrClosed, and the journal's.
+func (s *Store) record(c Change, sync bool) error {
+	s.journal.RLock()
+	defer s.journal.RUnlock()
+	if !s.journalUp {
+		return ErrClosed
+	}
+	return s.blocks.Write([]Change{c}, sync)
+}
+
+// openJournal opens the records.
+func (s *Store) openJournal() (err error) {
+	s.blocks, err = s.engine.OpenJournal(s.path(dirBlocks))
+	s.journalUp = err == nil
+	return err
 }
 
 // Close ends background work, closes all that is open, and lets another process
@@ -320,8 +346,11 @@ func (s *Store) Close() error {
 
 // closeFiles closes the records and gives up the store's lock.
 func (s *Store) closeFiles() error {
+	s.journal.Lock()
+	defer s.journal.Unlock()
 	var err error
-	if s.blocks != nil {
+	if s.journalUp {
+		s.journalUp = false
 		err = s.blocks.Close()
 	}
 	s.lock.Close()

@@ -21,6 +21,7 @@ import (
 // harness drives a store by named blocks, and knows what state each one has.
 type harness struct {
 	*testing.T
+	engine checkpoint.Engine
 	dir    string
 	opts   checkpoint.Options
 	store  *checkpoint.Store
@@ -33,7 +34,7 @@ var small = checkpoint.Options{RunLength: 2, ImageEvery: 4, MaxTables: 4, OpenVi
 
 func newHarness(t *testing.T, opts checkpoint.Options) *harness {
 	t.Helper()
-	h := &harness{T: t, dir: filepath.Join(t.TempDir(), "store"), opts: opts,
+	h := &harness{T: t, engine: checkpointtest.Engine{}, dir: filepath.Join(t.TempDir(), "store"), opts: opts,
 		blocks: map[string]forks.Block{"anchor": {Hash: forks.Hash{0xa}}},
 		states: map[string]map[string]string{"anchor": {"a": "0", "b": "0"}}}
 	var err error
@@ -123,7 +124,7 @@ func (h *harness) reopen() {
 func (h *harness) open() {
 	h.Helper()
 	var err error
-	if h.store, err = checkpoint.Open(h.dir, checkpointtest.Engine{}, h.opts); err != nil {
+	if h.store, err = checkpoint.Open(h.dir, h.engine, h.opts); err != nil {
 		h.Fatal(err)
 	}
 }
@@ -594,7 +595,7 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := 0
-	report, err := checkpoint.Recover(h.dir, checkpointtest.Engine{}, h.opts, func(done, all int) {
+	report, err := checkpoint.Recover(h.dir, checkpointtest.Engine{}, h.opts, true, func(done, all int) {
 		if steps++; done != steps || all != 13 {
 			t.Errorf("progress %d of %d at step %d", done, all, steps)
 		}
@@ -630,7 +631,7 @@ func TestRecoverNeedsAnAnchor(t *testing.T) {
 	h.chain("anchor", "one")
 	h.store.Close()
 	h.remove("anchor")
-	if _, err := checkpoint.Recover(h.dir, checkpointtest.Engine{}, h.opts, nil); !errors.Is(err, checkpoint.ErrEmpty) {
+	if _, err := checkpoint.Recover(h.dir, checkpointtest.Engine{}, h.opts, false, nil); !errors.Is(err, checkpoint.ErrEmpty) {
 		t.Errorf("%v, want ErrEmpty", err)
 	}
 	if _, err := os.Stat(h.deltaPath("one")); err != nil {

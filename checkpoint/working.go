@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -55,16 +56,7 @@ func (s *Store) Take(h forks.Hash) (*Working, error) {
 		tables = e.seal.tables
 	}
 	s.mu.Unlock()
-	if tables >= s.opts.MaxTables {
-		s.stats.Settles.Add(1)
-		if err := s.maintain.settle(e, true); err != nil {
-			s.log.Warn("merge deltas", zap.Stringer("block", h), zap.Error(err))
-		}
-	}
-	fresh, err := s.adopt(e, tables)
-	if err != nil {
-		s.log.Warn("adopt working database", zap.Stringer("block", h), zap.Error(err))
-	}
+	fresh := s.fresh(e, tables)
 	if fresh == nil {
 		return w, nil
 	}
@@ -72,6 +64,22 @@ func (s *Store) Take(h forks.Hash) (*Working, error) {
 		s.inBackground(w.Drop)
 	}
 	return fresh, nil
+}
+
+// fresh gives a working database at e with fewer tables than that, where there is
+// one; where they have become too many, it waits until one is made.
+func (s *Store) fresh(e *entry, tables int) *Working {
+	if tables >= s.opts.MaxTables {
+		s.stats.Settles.Add(1)
+		if err := s.maintain.settle(e, true); err != nil {
+			s.log.Warn("merge deltas", zap.Stringer("block", e.rec.Hash), zap.Error(err))
+		}
+	}
+	w, err := s.adopt(e, tables)
+	if err != nil {
+		s.log.Warn("adopt working database", zap.Stringer("block", e.rec.Hash), zap.Error(err))
+	}
+	return w
 }
 
 // adoptWithin is how many blocks a prepared database may be behind when it is
@@ -161,11 +169,22 @@ func (s *Store) Clone(h forks.Hash) (*Working, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.usable(e)
+	l, err := s.recorded(e)
+	if err == nil && l.tables >= s.opts.MaxTables && s.checkSeal(s.checkpointPath(e.rec.Block), l) == nil {
+		if w := s.fresh(e, l.tables); w != nil {
+			return w, nil
+		}
+	}
 	if err == nil {
 		var image *entry
 		if image, err = s.entry(l.image); err == nil {
-			return s.cloneDir(s.checkpointPath(e.rec.Block), e, image, l.tables)
+			var w *Working
+			if w, err = s.cloneDir(s.checkpointPath(e.rec.Block), l, e, image); err == nil {
+				return w, nil
+			}
+			if _, gone := s.recorded(e); gone != nil {
+				err = gone // while it was being cloned
+			}
 		}
 	}
 	if w, imageErr := s.cloneImage(e); imageErr == nil {
@@ -182,26 +201,23 @@ func (s *Store) cloneImage(e *entry) (*Working, error) {
 	if im == nil {
 		return nil, fmt.Errorf("%w: no image of block %s", ErrMissing, e.rec.Hash)
 	}
-	dir := s.imagePath(e.rec.Block)
-	if err := s.checkSeal(dir, im.seal); err != nil {
-		return nil, err
-	}
-	return s.cloneDir(dir, e, e, 0)
+	return s.cloneDir(s.imagePath(e.rec.Block), im.seal, e, e)
 }
 
-func (s *Store) cloneDir(from string, at, image *entry, tables int) (*Working, error) {
+func (s *Store) cloneDir(from string, l *seal, at, image *entry) (*Working, error) {
 	dir := s.tmpPath(dirWork, "db")
-	w, err := s.openClone(from, dir, at)
+	w, err := s.openClone(from, dir, l, at)
 	if err != nil {
 		s.discard(dir)
-		return nil, fmt.Errorf("clone %s: %w", from, err)
+		// A directory that was changed or removed says why itself.
+		return nil, fmt.Errorf("clone %s: %w", from, cmp.Or(s.checkSeal(from, l), err))
 	}
-	w.image, w.tables = image, tables
+	w.image, w.tables = image, l.tables
 	s.stats.Clones.Add(1)
 	return w, nil
 }
 
-func (s *Store) openClone(from, dir string, at *entry) (*Working, error) {
+func (s *Store) openClone(from, dir string, l *seal, at *entry) (*Working, error) {
 	names, err := os.ReadDir(from)
 	if err != nil {
 		return nil, err
@@ -219,6 +235,10 @@ func (s *Store) openClone(from, dir string, at *entry) (*Working, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	// The clone, not what it was made of: that may have changed meanwhile.
+	if err := s.checkSeal(dir, l); err != nil {
+		return nil, err
 	}
 	db, err := s.engine.OpenWorking(dir)
 	if err != nil {
@@ -271,7 +291,7 @@ func (w *Working) advance(to *entry) error {
 	if err != nil {
 		return err
 	}
-	err = w.ingest(list)
+	err = w.checkAndIngest(list)
 	for err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) {
 		// Runs are derived: do without them, the shorter ones below them too.
 		s.log.Warn("use deltas instead of runs", zap.Stringer("block", to.rec.Hash), zap.Error(err))
@@ -279,7 +299,7 @@ func (w *Working) advance(to *entry) error {
 		if list, err = s.compose(w.at, to); err != nil {
 			return err
 		}
-		err = w.ingest(list)
+		err = w.checkAndIngest(list)
 	}
 	if err != nil {
 		return fmt.Errorf("ingest deltas up to block %s: %w", to.rec.Hash, err)
@@ -287,6 +307,13 @@ func (w *Working) advance(to *entry) error {
 	s.stats.Ingested.Add(int64(len(list)))
 	w.at, w.tables = to, w.tables+len(list)
 	return nil
+}
+
+func (w *Working) checkAndIngest(list []piece) error {
+	if err := w.store.checkRuns(list); err != nil {
+		return err
+	}
+	return w.ingest(list)
 }
 
 // ingest takes in tables, all or none.

@@ -16,8 +16,9 @@ import (
 type Commitment interface {
 	// Name is what the store remembers the commitment by.
 	Name() string
-	// Check refuses a block whose keys or header don't have the chain's form.
-	Check(b *Block) error
+	// Check refuses a block whose keys or header don't have the chain's form, and
+	// gives the block with what its header states and its fields leave out.
+	Check(b *Block) (*Block, error)
 	// Rooted says whether Root computes anything. Otherwise the roots that
 	// blocks state are kept as they are, unchecked.
 	Rooted() bool
@@ -59,19 +60,19 @@ func (JAM) Build(pairs iter.Seq2[[]byte, []byte], emit func(key, value []byte) e
 }
 
 // Check implements Commitment.
-func (JAM) Check(b *Block) error {
+func (JAM) Check(b *Block) (*Block, error) {
 	for _, p := range b.Puts {
 		if len(p.Key) != merkle.KeySize {
-			return fmt.Errorf("%w: key %s has %d bytes, want %d", ErrInvalid, keyText(p.Key), len(p.Key), merkle.KeySize)
+			return nil, fmt.Errorf("%w: key %s has %d bytes, want %d", ErrInvalid, keyText(p.Key), len(p.Key), merkle.KeySize)
 		}
 	}
 	for _, key := range b.Dels {
 		if len(key) != merkle.KeySize {
-			return fmt.Errorf("%w: key %s has %d bytes, want %d", ErrInvalid, keyText(key), len(key), merkle.KeySize)
+			return nil, fmt.Errorf("%w: key %s has %d bytes, want %d", ErrInvalid, keyText(key), len(key), merkle.KeySize)
 		}
 	}
 	if b.Header == nil {
-		return nil
+		return b, nil
 	}
 	return checkHeader(b)
 }
@@ -85,23 +86,25 @@ func keyText(key []byte) string {
 	return fmt.Sprintf("%x…", key[:most])
 }
 
-func checkHeader(b *Block) error {
+func checkHeader(b *Block) (*Block, error) {
 	if hash := jam.HeaderHash(b.Header); hash != b.Hash {
-		return fmt.Errorf("%w: header hashes to %s, block says %s", ErrInvalid, hash, b.Hash)
+		return nil, fmt.Errorf("%w: header hashes to %s, block says %s", ErrInvalid, hash, b.Hash)
 	}
 	h, err := jam.ParseHeader(b.Header)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	switch {
 	case h.Parent != b.Parent:
-		return fmt.Errorf("%w: header has parent %s, block says %s", ErrInvalid, h.Parent, b.Parent)
+		return nil, fmt.Errorf("%w: header has parent %s, block says %s", ErrInvalid, h.Parent, b.Parent)
 	case h.Slot != b.Slot:
-		return fmt.Errorf("%w: header has slot %d, block says %d", ErrInvalid, h.Slot, b.Slot)
+		return nil, fmt.Errorf("%w: header has slot %d, block says %d", ErrInvalid, h.Slot, b.Slot)
 	case b.PriorRoot != nil && h.PriorRoot != *b.PriorRoot:
-		return fmt.Errorf("%w: header has prior root %s, block says %s", ErrInvalid, h.PriorRoot, *b.PriorRoot)
+		return nil, fmt.Errorf("%w: header has prior root %s, block says %s", ErrInvalid, h.PriorRoot, *b.PriorRoot)
 	}
-	return nil
+	stated := *b
+	stated.PriorRoot = &h.PriorRoot
+	return &stated, nil
 }
 
 // None commits to nothing: any keys, roots unchecked.
@@ -114,7 +117,7 @@ func (None) Name() string { return "none" }
 func (None) Rooted() bool { return false }
 
 // Check implements Commitment.
-func (None) Check(*Block) error { return nil }
+func (None) Check(b *Block) (*Block, error) { return b, nil }
 
 // Build implements Commitment. It has no records.
 func (n None) Build(pairs iter.Seq2[[]byte, []byte], _ func(key, value []byte) error) (forks.Hash, error) {

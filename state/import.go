@@ -36,7 +36,8 @@ type Result struct {
 // Errors: ErrUnknownParent, ErrSlotOrder, ErrPriorRoot, ErrWrongRoot,
 // ErrConflict, ErrInvalid, ErrUnavailable, a *locking.LockedError where ctx
 // ended while another import had the slot, and the store's. After any of them
-// nothing of the block is held.
+// nothing of the block is held; but after checkpoint.ErrUndecided, or where the
+// disk fails while the block is recorded, the next start may hold it.
 func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 	start := time.Now()
 	ctx, end, err := a.begin(ctx)
@@ -60,7 +61,7 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 }
 
 func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
-	ws, err := a.writeSet(b)
+	b, ws, err := a.writeSet(b)
 	if err != nil {
 		return Result{}, err
 	}
@@ -108,23 +109,28 @@ func deref(r *Result) Result {
 }
 
 // writeSet checks what can be checked without the tree, and normalises.
-func (a *Accessor) writeSet(b *Block) (checkpoint.WriteSet, error) {
-	if err := a.checkForm(b); err != nil {
-		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
+func (a *Accessor) writeSet(b *Block) (*Block, checkpoint.WriteSet, error) {
+	b, err := a.checkForm(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	ws, err := checkpoint.NewWriteSet(b.Puts, b.Dels, a.store.Limits())
 	if err != nil {
-		return nil, fmt.Errorf("import block %s: %w: %w", b.Hash, ErrInvalid, err)
+		return nil, nil, fmt.Errorf("import block %s: %w: %w", b.Hash, ErrInvalid, err)
 	}
-	return ws, nil
+	return b, ws, nil
 }
 
 // checkForm checks a block by itself. Error: ErrInvalid.
-func (a *Accessor) checkForm(b *Block) error {
+func (a *Accessor) checkForm(b *Block) (*Block, error) {
 	if len(b.Header) > checkpoint.MaxHeader {
-		return fmt.Errorf("%w: header of %d bytes, at most %d", ErrInvalid, len(b.Header), checkpoint.MaxHeader)
+		return b, fmt.Errorf("%w: header of %d bytes, at most %d", ErrInvalid, len(b.Header), checkpoint.MaxHeader)
 	}
-	return a.commitment.Check(b)
+	stated, err := a.commitment.Check(b)
+	if err != nil {
+		return b, err
+	}
+	return stated, nil
 }
 
 // takeOff checks the block against the tree and announces its import. A block
@@ -190,10 +196,11 @@ func (a *Accessor) land(h forks.Hash, flight *inflight) {
 // root, without its write set. Errors: ErrInvalid, ErrUnknownParent,
 // ErrSlotOrder, ErrPriorRoot.
 func (a *Accessor) Check(b *Block) error {
-	if err := a.checkForm(b); err != nil {
+	b, err := a.checkForm(b)
+	if err != nil {
 		return fmt.Errorf("check block %s: %w", b.Hash, err)
 	}
-	_, err := a.check(b)
+	_, err = a.check(b)
 	return err
 }
 

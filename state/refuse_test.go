@@ -64,6 +64,10 @@ func TestRefusals(t *testing.T) {
 		{"header cut short", withHeader(func(h []byte) []byte { return h[:99] }), state.ErrInvalid, nil},
 		{"header with another parent", withHeader(func(h []byte) []byte { h[0] ^= 1; return h }), state.ErrInvalid, []string{"parent"}},
 		{"header with another prior root", withHeader(func(h []byte) []byte { h[32] ^= 1; return h }), state.ErrInvalid, []string{"prior root"}},
+		{"header with another prior root, and none beside it", func(b *state.Block) {
+			withHeader(func(h []byte) []byte { h[32] ^= 1; return h })(b)
+			b.PriorRoot = nil
+		}, state.ErrPriorRoot, nil},
 		{"header with another slot", withHeader(func(h []byte) []byte { h[96] ^= 1; return h }), state.ErrInvalid, []string{"slot 2"}},
 		{"header too long", withHeader(func(h []byte) []byte { return append(h, make([]byte, checkpoint.MaxHeader)...) }), state.ErrInvalid, []string{"at most"}},
 	} {

@@ -99,10 +99,40 @@ func (a *Accessor) reseal(ctx context.Context, b forks.Block) (made bool, err er
 	if cause == nil || leaveAlone(cause) {
 		return false, nil
 	}
-	v, made, err := a.rebuild(ctx, b, cause)
+	if w, err := a.store.Take(b.Parent); err == nil && w != nil {
+		// Left there by the parent's turn, or an import's.
+		if made, err = a.resealWith(w, b); err == nil {
+			return made, nil
+		}
+	}
+	w, _, err := a.walkTo(ctx, b)
 	if err != nil {
 		return false, err
 	}
-	v.Close()
-	return made, nil
+	return a.resealWith(w, b)
+}
+
+// resealWith seals a block's checkpoint from a working database at or above it,
+// and leaves it for the block's children. Where another is at it, nothing is done.
+func (a *Accessor) resealWith(w *checkpoint.Working, b forks.Block) (made bool, err error) {
+	lease, err := a.locks.TryLock(b.Slot, b.Hash, "reseal")
+	if err != nil {
+		a.store.Park(w)
+		return false, nil
+	}
+	defer lease.Release()
+	if cause := a.store.Usable(b.Hash); cause == nil || leaveAlone(cause) {
+		a.store.Park(w)
+		return false, nil
+	}
+	err = w.Advance(b.Hash)
+	if err == nil {
+		err = a.store.Seal(w)
+	}
+	if err != nil {
+		w.Drop()
+		return false, err
+	}
+	a.store.Park(w)
+	return true, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"accessor/checkpoint"
 	"accessor/forks"
@@ -91,10 +90,5 @@ func (a *Accessor) clone(b forks.Block) (*checkpoint.Working, error) {
 	if err := a.beingWritten(b); err != nil {
 		return nil, err
 	}
-	w, err := a.store.Clone(b.Hash)
-	if errors.Is(err, fs.ErrNotExist) {
-		// It went while it was being cloned: asked again, the store says why.
-		w, err = a.store.Clone(b.Hash)
-	}
-	return w, err
+	return a.store.Clone(b.Hash)
 }

@@ -75,6 +75,35 @@ func TestWalkBackOverSeveral(t *testing.T) {
 	})
 }
 
+// After a recovery, when nothing but deltas is left, the bound on tables holds for
+// the checkpoints that are made again.
+func TestResealKeepsTheBoundOnTables(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		c := newChain(t, e, small)
+		line := []string{"alfred"}
+		for i := 1; i <= 60; i++ {
+			line = append(line, fmt.Sprintf("b%02d", i))
+		}
+		c.grow(line...)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := checkpoint.Recover(c.cfg.Dir, c.cfg.Engine, c.cfg.Store, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.reopen()
+		if _, err := c.Reseal(context.Background(), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range line {
+			if n := c.Store().Tables(hash(name)); n > small.MaxTables+1 {
+				t.Errorf("%s has %d tables, want at most %d", name, n, small.MaxTables)
+			}
+		}
+		c.wantStates()
+	})
+}
+
 // Reseal makes again what is missing or damaged, leaves alone what is pruned or
 // locked, and Verify says what is wrong before and after.
 func TestReseal(t *testing.T) {

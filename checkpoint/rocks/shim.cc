@@ -140,6 +140,8 @@ void accessor_options_no_log(void* options) {
 
 void accessor_ingest_keep_files(void* ingest_options) {
   static_cast<IngestOptionsHandle*>(ingest_options)->rep.write_global_seqno = false;
+  // A copy would not be the synced file that it is a copy of.
+  static_cast<IngestOptionsHandle*>(ingest_options)->rep.failed_move_fall_back_to_copy = false;
 }
 
 void* accessor_writer_open(void* options, const char* path, char** err) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -52,12 +53,20 @@ status is 1. Nothing is changed.`,
 
 func newRecover(e *env) *cobra.Command {
 	var data string
+	var drop bool
 	cmd := &cobra.Command{
 		Use:   "recover --data DIR",
 		Short: "Rebuild the block records of a store from its deltas",
-		Long: `Rebuilds blocks/ from the deltas, then makes all checkpoints again. The old
-blocks/ and every delta that can't be used are moved to lost/, never removed.
-Exit status 1 where a delta was lost.`,
+		Long: `Rebuilds blocks/ from the deltas, then makes all checkpoints again. It is for a
+store that can't be opened, or whose records contradict its deltas; a checkpoint,
+image or run that is damaged is made again by itself. The old blocks/ are moved to
+lost/. It may be interrupted and run again: from the moment that it says that it
+seals checkpoints, the store can be used.
+
+Where a delta is damaged or missing, so are all blocks above it. Nothing is then
+changed, and the exit status is 1: bring the delta back from a backup, or say
+--drop-damaged to go on without those blocks. Their deltas are moved to lost/,
+never removed.`,
 		Example: "  accessor recover --data /var/lib/accessor",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,9 +80,17 @@ Exit status 1 where a delta was lost.`,
 			engine := newEngine()
 			defer engine.Close()
 			bar := newProgress(e.stderr, data)
-			report, err := checkpoint.Recover(data, engine, checkpoint.Options{Log: log}, func(done, all int) {
+			report, err := checkpoint.Recover(data, engine, checkpoint.Options{Log: log}, drop, func(done, all int) {
 				bar.set("read deltas", int64(done), int64(all))
 			})
+			if errors.Is(err, checkpoint.ErrWouldLose) {
+				bar.done()
+				for _, lost := range report.Lost {
+					fmt.Fprintln(e.stdout, "can't be used:", lost)
+				}
+				fmt.Fprintf(e.stdout, "%d deltas can't be used; nothing was changed. Bring them back from a backup, or use --drop-damaged\n", len(report.Lost))
+				return &exitError{status: exitDiffers}
+			}
 			if err != nil {
 				bar.done()
 				return err
@@ -97,6 +114,7 @@ Exit status 1 where a delta was lost.`,
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", "", "directory of the store")
+	cmd.Flags().BoolVar(&drop, "drop-damaged", false, "go on without the blocks whose deltas can't be used")
 	return cmd
 }
 

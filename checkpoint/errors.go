@@ -33,6 +33,8 @@ var (
 	ErrUnsealed = errors.New("checkpoint was not sealed")
 	// ErrPruned: the block's checkpoint was removed on purpose.
 	ErrPruned = errors.New("checkpoint was pruned")
+	// ErrDelta: a write set, which nothing can make again, is damaged or missing.
+	ErrDelta = errors.New("write set can't be used")
 	// ErrDamaged: contents are other than recorded.
 	ErrDamaged = errors.New("contents are damaged")
 

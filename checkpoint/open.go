@@ -52,6 +52,9 @@ func Create(dir string, engine Engine, commitment string, rec Record, pairs iter
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
+	if err := foreign(dir); err != nil { // before anything is written into it
+		return nil, fmt.Errorf("create store in %s: %w", dir, err)
+	}
 	s, err := lockDir(dir, engine, opts)
 	if err != nil {
 		return nil, err
@@ -160,10 +163,9 @@ func (s *Store) anchorImage() error {
 	return s.Seal(&Working{store: s, db: db, dir: dir, at: e, image: e})
 }
 
-// checkVacant says whether a store may be made here. What a Create that was cut
-// short left behind is moved to lost/.
-func (s *Store) checkVacant() error {
-	names, err := os.ReadDir(s.dir)
+// foreign refuses a folder that holds what no store has. Error: ErrExists.
+func foreign(dir string) error {
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -173,6 +175,12 @@ func (s *Store) checkVacant() error {
 			return fmt.Errorf("%w: it has %s", ErrExists, d.Name())
 		}
 	}
+	return nil
+}
+
+// checkVacant says whether a store may be made here. What a Create that was cut
+// short left behind is moved to lost/.
+func (s *Store) checkVacant() error {
 	anchored, err := s.hasAnchor()
 	if err != nil {
 		return err
@@ -239,6 +247,9 @@ func emptyDir(path string) (bool, error) {
 // ErrInUse, ErrFormat, ErrNoRecords, ErrUnsuitable, ErrEngine, ErrDamaged.
 func Open(dir string, engine Engine, opts Options) (*Store, error) {
 	if _, err := os.Stat(filepath.Join(dir, fileFormat)); err != nil {
+		if errors.Is(err, unix.ENOTDIR) {
+			return nil, fmt.Errorf("open store: %w: %s is a file", ErrEmpty, dir)
+		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
@@ -579,6 +590,7 @@ func (s *Store) takeInDeltas() error {
 		}
 		delete(present, path)
 	}
+	s.missing = missing
 	if missing > 0 {
 		s.log.Error("write sets of blocks are missing: bring them back from a backup; accessor verify names them",
 			zap.String("folder", s.path(dirDeltas)), zap.Int("missing", missing))

@@ -143,6 +143,7 @@ type Store struct {
 	// undecided are blocks of which nobody knows whether their records reached
 	// the disk. Guarded by mu.
 	undecided map[forks.Hash]bool
+	missing   int // deltas that were not there at the start
 }
 
 // entry is a block of the store.
@@ -277,6 +278,10 @@ func (s *Store) Tables(h forks.Hash) int {
 	}
 	return 0
 }
+
+// MissingDeltas is the number of blocks whose write sets were not there when the
+// store was opened.
+func (s *Store) MissingDeltas() int { return s.missing }
 
 // sortedLocked gives all blocks, parents before children.
 func (s *Store) sortedLocked() []*entry {

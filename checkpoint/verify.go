@@ -28,7 +28,9 @@ func (s *Store) VerifyBlock(h forks.Hash) []error {
 			wrong = append(wrong, fmt.Errorf("%s of block %s at slot %d: %w", what, e.rec.Hash, e.rec.Slot, err))
 		}
 	}
-	note("delta", s.verifyDelta(e))
+	if err := s.verifyDelta(e); err != nil {
+		note("delta", fmt.Errorf("%w: %w", ErrDelta, err))
+	}
 	for _, r := range runs {
 		note("run", s.verifyTable(s.runPath(e.rec.Block, r.count), r.size, r.sum))
 	}

@@ -60,6 +60,15 @@ type Report struct {
 	BlocksReplayed int          `json:"blocks_replayed"` // by walk-backs
 	Seconds        float64      `json:"seconds"`
 	Errors         []Difference `json:"errors"`
+
+	Opened bool `json:"-"` // the store was opened, so that the counts say something
+}
+
+// Failed notes in the report why the replay did not come to its end.
+func (r *Report) Failed(err error) {
+	r.Errors = append(r.Errors, Difference{
+		What: "replay ended early", Want: "all of the input", Got: err.Error(), Message: "replay ended early: " + err.Error(),
+	})
 }
 
 // AnchorInfo names an anchor.
@@ -115,6 +124,9 @@ func Run(ctx context.Context, src trace.Source, open OpenFunc, opts Options, sho
 	r := &runner{ctx: ctx, src: src, opts: opts, start: time.Now()}
 	r.report = &Report{Name: src.Name(), Leaves: []Leaf{}, Errors: []Difference{}}
 	err := r.run(open, shown)
+	if err != nil && r.acc != nil {
+		r.describeTree(nil)
+	}
 	if r.acc != nil {
 		if closeErr := r.acc.Close(); closeErr != nil {
 			err = errors.Join(err, fmt.Errorf("%w: %w", ErrStore, closeErr))
@@ -133,6 +145,10 @@ func (r *runner) run(open OpenFunc, shown func(*state.Accessor, *Report)) error 
 		return err
 	}
 	r.acc = acc
+	r.report.Opened = true
+	if n := acc.Store().MissingDeltas(); n > 0 {
+		r.differ(nil, "", "write sets of held blocks", "all there", fmt.Sprintf("%d are missing: bring deltas/ back from a backup", n))
+	}
 	r.report.RootsVerified = 1 // the anchor's, checked when the store was made
 	end, err := r.readBlocks()
 	if err != nil {
@@ -280,12 +296,13 @@ func (r *runner) takeBlock(b *trace.Block, where string) error {
 	case err != nil && !judged(err):
 		return fmt.Errorf("%w: %s: %w", ErrStore, where, err)
 	case err != nil:
-		want, got := "accepted", "refused"
+		want, got, why := "accepted", "refused", err.Error()
 		var root *state.RootError
 		if errors.As(err, &root) {
+			why = root.Kind.Error()
 			want, got = root.Declared.String(), root.Actual.String()
 		}
-		r.differ(&b.Block, where, "block is refused: "+err.Error(), want, got)
+		r.differ(&b.Block, where, "block is refused: "+why, want, got)
 		return nil
 	case res.Unsealed != nil:
 		return fmt.Errorf("%w: %s: block %s at slot %d is held, its checkpoint can't be sealed: %w",
@@ -362,6 +379,7 @@ func (r *runner) differ(b *state.Block, where, what, want, got string) {
 // describeTree reports the store's leaves and forks, and compares them with the
 // recording's end where the store holds nothing else.
 func (r *runner) describeTree(end *trace.End) {
+	r.report.Leaves = []Leaf{}
 	var leaves []forks.Block
 	size := 0
 	r.acc.ReadTree(func(t *forks.Tree) {

@@ -19,6 +19,8 @@ type Commitment interface {
 	// Check refuses a block whose keys or header don't have the chain's form, and
 	// gives the block with what its header states and its fields leave out.
 	Check(b *Block) (*Block, error)
+	// KeySize is the length of every key in bytes; 0 where they differ.
+	KeySize() int
 	// Rooted says whether Root computes anything. Otherwise the roots that
 	// blocks state are kept as they are, unchecked.
 	Rooted() bool
@@ -47,6 +49,9 @@ type JAM struct{}
 
 // Name implements Commitment.
 func (JAM) Name() string { return "jam" }
+
+// KeySize implements Commitment.
+func (JAM) KeySize() int { return merkle.KeySize }
 
 // Rooted implements Commitment.
 func (JAM) Rooted() bool { return true }
@@ -112,6 +117,9 @@ type None struct{}
 
 // Name implements Commitment.
 func (None) Name() string { return "none" }
+
+// KeySize implements Commitment.
+func (None) KeySize() int { return 0 }
 
 // Rooted implements Commitment.
 func (None) Rooted() bool { return false }

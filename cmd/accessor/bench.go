@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,10 +37,13 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   b.Name,
 		Short: "Measure " + b.About,
-		Args:  arguments(cobra.NoArgs),
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.Keys < 1 || p.Blocks < 2 || p.Puts < 1 || p.ValueSize < 0 || p.ValueSize > 16<<20 || p.Interval < 0 {
 				return usageError("bench %s: --keys and --puts from 1, --blocks from 2, --value-size from 0 to 16 MiB", b.Name)
+			}
+			if info, err := os.Stat(cmp.Or(p.Dir, os.TempDir())); err != nil || !info.IsDir() {
+				return usageError("--dir %s is not a folder", p.Dir)
 			}
 			bar := newProgress(e.stderr, "bench "+b.Name)
 			p.Progress = bar.set

@@ -11,6 +11,9 @@ import (
 
 func main() {
 	// The first signal ends the work in an orderly way, a second one at once.
+	// A reader that goes (| head) is an error like others: what was begun is
+	// cleaned up.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,11 +32,23 @@ func parseKey(text string) ([]byte, error) {
 	if key, ok := jam.ItemKey(text); ok {
 		return key, nil
 	}
-	key, err := hex.DecodeString(strings.TrimPrefix(text, "0x"))
+	digits := strings.TrimPrefix(text, "0x")
+	key, err := hex.DecodeString(digits)
+	if errors.Is(err, hex.ErrLength) {
+		return nil, usageError("key %q has %d hex digits, an odd number", text, len(digits))
+	}
 	if err != nil || len(key) == 0 {
 		return nil, usageError("key %q is neither hex nor the name of a state item (accessor ls --names lists them)", text)
 	}
 	return key, nil
+}
+
+// checkKey refuses a key that no state of the store can have.
+func checkKey(acc *state.Accessor, key []byte) error {
+	if size := acc.Commitment().KeySize(); size > 0 && len(key) != size {
+		return usageError("key %x has %d bytes, this store's keys have %d", key, len(key), size)
+	}
+	return nil
 }
 
 // keyText shows a key, with its item's name where it has one.
@@ -67,6 +80,9 @@ that is. A key that the state doesn't have is said to be absent, exit status 1.`
   accessor get --data /tmp/chain --at 0x2bf11dc5 0b000000000000000000000000000000000000000000000000000000000000`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON && raw {
+				return usageError("use --json or --raw, not both")
+			}
 			key, err := parseKey(args[0])
 			if err != nil {
 				return err
@@ -76,6 +92,9 @@ that is. A key that the state doesn't have is said to be absent, exit status 1.`
 				return err
 			}
 			defer done()
+			if err := checkKey(acc, key); err != nil {
+				return err
+			}
 			v, err := viewAt(cmd, acc, at)
 			if err != nil {
 				return err
@@ -93,7 +112,6 @@ that is. A key that the state doesn't have is said to be absent, exit status 1.`
 	f.StringVar(&at, "at", "head", "block (see accessor --help)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object; an absent key has a null value")
 	f.BoolVar(&raw, "raw", false, "print the value's bytes as they are")
-	cmd.MarkFlagsMutuallyExclusive("json", "raw")
 	return cmd
 }
 
@@ -139,7 +157,7 @@ of its value, and its name where it is a JAM state item; with --json an object a
 line, whole values in hex. The block is named on standard error.`,
 		Example: `  accessor ls --data /tmp/chain --at finalized
   accessor ls --data /tmp/chain --prefix ff`,
-		Args: arguments(cobra.NoArgs),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if names {
 				for _, name := range jam.ItemNames() {

@@ -169,7 +169,12 @@ func (c *replayCommand) replayOne(ctx context.Context, input string) (status int
 		}
 	})
 	progress.done()
-	c.print(report)
+	if err != nil && c.json {
+		report.Failed(err)
+	}
+	if err == nil || c.json || report.Opened {
+		c.print(report)
+	}
 	if err != nil {
 		c.complain(input, err)
 		return statusOf(err), nil
@@ -209,6 +214,9 @@ func (c *replayCommand) storeDir(name, input string) (string, error) {
 	}
 	dir := c.data
 	if c.several {
+		if _, err := os.Stat(filepath.Join(dir, "FORMAT")); err == nil {
+			return "", usageError("--data %s is a store itself: with several inputs, each gets its own in that folder", dir)
+		}
 		dir = filepath.Join(dir, fileName(name))
 	}
 	if other, ok := c.used[dir]; ok {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -21,9 +24,10 @@ import (
 const (
 	exitOK      = 0
 	exitDiffers = 1 // the answer is no: something differs, is damaged, or absent
-	exitUsage   = 2 // bad flags or arguments, or a block that the store doesn't have
+	exitUsage   = 2 // bad flags or arguments, or no store where they say
 	exitStore   = 3 // the store failed
 	exitInput   = 4 // an input is unreadable or incomplete
+	exitStopped = 130
 )
 
 // exitError carries an exit status. A nil err means that all is said already.
@@ -60,8 +64,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	err := cmd.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitOK
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "accessor: interrupted")
+		return exitStopped
+	case errors.Is(err, syscall.EPIPE):
+		return exitOK // who read has seen enough
 	}
 	var exit *exitError
 	if !errors.As(err, &exit) || exit.err != nil {
@@ -76,8 +86,11 @@ func statusOf(err error) int {
 	switch {
 	case errors.As(err, &exit):
 		return exit.status
-	case errors.Is(err, state.ErrUnknownBlock), errors.Is(err, state.ErrAmbiguous), errors.Is(err, state.ErrBadName),
-		errors.Is(err, state.ErrOtherAnchor), errors.Is(err, state.ErrCommitment):
+	case errors.Is(err, state.ErrUnknownBlock):
+		return exitDiffers
+	case errors.Is(err, state.ErrAmbiguous), errors.Is(err, state.ErrBadName),
+		errors.Is(err, state.ErrOtherAnchor), errors.Is(err, state.ErrCommitment),
+		errors.Is(err, checkpoint.ErrEmpty), errors.Is(err, checkpoint.ErrExists):
 		return exitUsage
 	case errors.Is(err, replay.ErrInput):
 		return exitInput
@@ -98,7 +111,7 @@ hash or 8 or more of its first hex digits, with 0x in front where they hold no
 letter. KEY is hex, or the name of a JAM state item (accessor ls --names).
 
 Exit status: 0 done, 1 the answer is no (something differs, is damaged or
-absent), 2 bad usage, 3 the store failed, 4 an input is unreadable.`,
+absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrupted.`,
 		Version:       versionText(),
 		Args:          noSuchCommand,
 		RunE:          showHelp,
@@ -120,6 +133,14 @@ func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError("unknown command %q (see %s --help)", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// noArguments is for commands that are told the store by a flag.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("%s takes no argument, given %q (see %[1]s --help)", cmd.CommandPath(), args[0])
 	}
 	return nil
 }
@@ -160,6 +181,17 @@ func isTerminal(stream any) bool {
 	return err == nil
 }
 
+// whereStores says what to do where a folder is not a store.
+func whereStores(dir string) string {
+	if stores, _ := filepath.Glob(filepath.Join(dir, "*", "FORMAT")); len(stores) > 0 {
+		for i := range stores {
+			stores[i] = filepath.Dir(stores[i])
+		}
+		return "stores are in " + strings.Join(stores, ", ")
+	}
+	return fmt.Sprintf("accessor replay --data %s FILE makes one", dir)
+}
+
 // openStore opens the store that --data names.
 func (e *env) openStore(dir string) (*state.Accessor, func(), error) {
 	if dir == "" {
@@ -174,7 +206,7 @@ func (e *env) openStore(dir string) (*state.Accessor, func(), error) {
 	if err != nil {
 		engine.Close()
 		if errors.Is(err, checkpoint.ErrEmpty) {
-			return nil, nil, fmt.Errorf("%w (accessor replay --data %s FILE makes one)", err, dir)
+			return nil, nil, fmt.Errorf("%w (%s)", err, whereStores(dir))
 		}
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,9 @@ func generate(ctx context.Context, e *env, opts trace.GenerateOptions, path stri
 	w, err := trace.Create(path)
 	if errors.Is(err, fs.ErrExist) {
 		return usageError("%w: it is not overwritten", err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return usageError("no folder %s", filepath.Dir(path))
 	}
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func newTree(e *env) *cobra.Command {
 it: anchor, head, finalized, lost (not on finalized's line), and no checkpoint.
 Runs of blocks with a single child are folded unless --full is given.`,
 		Example: "  accessor tree --data /var/lib/accessor",
-		Args:    arguments(cobra.NoArgs),
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			acc, done, err := e.openStore(data)
 			if err != nil {

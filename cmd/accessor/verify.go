@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ of deltas, runs and images, the seal of every checkpoint; and recomputes the roo
 of the state at every block. Prints what is wrong, a line each; then the exit
 status is 1. Nothing is changed.`,
 		Example: "  accessor verify --data /var/lib/accessor",
-		Args:    arguments(cobra.NoArgs),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			acc, done, err := e.openStore(data)
 			if err != nil {
@@ -28,9 +29,12 @@ status is 1. Nothing is changed.`,
 			}
 			defer done()
 			bar := newProgress(e.stderr, data)
-			wrong, blocks := 0, 0
+			wrong, blocks, deltas := 0, 0, 0
 			err = acc.Verify(cmd.Context(), func(_ forks.Block, err error) {
 				wrong++
+				if errors.Is(err, checkpoint.ErrDelta) {
+					deltas++
+				}
 				fmt.Fprintln(e.stdout, err)
 			}, func(done, all int) {
 				blocks = done
@@ -41,6 +45,13 @@ status is 1. Nothing is changed.`,
 				return err
 			}
 			fmt.Fprintf(e.stdout, "%d blocks verified, %d problems\n", blocks, wrong)
+			switch {
+			case deltas > 0:
+				fmt.Fprintf(e.stdout, "%d write sets are damaged or missing, and nothing can make them again: bring them back from a backup of %s\n",
+					deltas, filepath.Join(data, "deltas"))
+			case wrong > 0:
+				fmt.Fprintln(e.stdout, "all write sets are whole: what is damaged is made again when it is used, or now by accessor recover")
+			}
 			if wrong > 0 {
 				return &exitError{status: exitDiffers}
 			}
@@ -68,7 +79,7 @@ changed, and the exit status is 1: bring the delta back from a backup, or say
 --drop-damaged to go on without those blocks. Their deltas are moved to lost/,
 never removed.`,
 		Example: "  accessor recover --data /var/lib/accessor",
-		Args:    arguments(cobra.NoArgs),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if data == "" {
 				return usageError("no store given: use --data DIR")

@@ -63,7 +63,7 @@ type shortIterator struct {
 
 func (i *shortIterator) Next() bool {
 	i.left--
-	return !(i.short && i.left < 0) && i.Iterator.Next()
+	return (!i.short || i.left >= 0) && i.Iterator.Next()
 }
 
 func (i *shortIterator) Close() error {

@@ -40,13 +40,6 @@ type vertex struct {
 
 func (v *vertex) isGroup() bool { return v.count <= groupKeys }
 
-func (v *vertex) child(b byte) *vertex {
-	if b == 0 {
-		return v.left
-	}
-	return v.right
-}
-
 func hashOf(v *vertex) forks.Hash {
 	if v == nil {
 		return forks.Hash{}

@@ -193,10 +193,10 @@ func TestRecoverCutShort(t *testing.T) {
 		if err := h.store.Close(); err != nil {
 			t.Fatal(err)
 		}
-		calls := 0
+		var calls atomic.Int64
 		opts := h.opts
 		opts.FileHook = func(checkpoint.FileCall) error {
-			if calls++; calls >= n { // from the nth call on, as after a kill
+			if calls.Add(1) >= int64(n) { // from the nth call on, as after a kill
 				return errDisk
 			}
 			return nil

@@ -21,6 +21,14 @@ func AppendNat(b []byte, x uint64) []byte {
 	return b
 }
 
+// CutNat reads a natural number, in its one shortest form, from the front of b and
+// gives the rest. Error: ErrFormat.
+func CutNat(b []byte) (x uint64, rest []byte, err error) {
+	d := decoder{b: b}
+	x = d.nat()
+	return x, b[d.off:], d.err
+}
+
 // decoder reads an encoding from the front. Its first error stays, and every
 // read after it gives zeros: look at err where a loop or a decision hangs on what
 // was read, and at the end.

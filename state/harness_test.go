@@ -515,7 +515,7 @@ func (c *chain) compare(n *node) error {
 			return fmt.Errorf("state at %s: key %x: %q, %v, %v, want %q, %v", n.name, k, value, present, err, want, ok)
 		}
 	}
-	return nil
+	return checkProofs(v, n)
 }
 
 // footprint is all that an import leaves behind: blocks, deltas, checkpoints.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -134,8 +135,33 @@ func (a *Accessor) rebuildTrie(parent forks.Block, ws checkpoint.WriteSet, w *ch
 	return up, err
 }
 
-// trieSpool keeps the records of a trie that is built while its state passes by.
+// trieSpool keeps the records of a trie that is built while its state passes by,
+// in order of their keys.
 type trieSpool []checkpoint.Pair
+
+var _ merkle.Source = trieSpool(nil)
+
+// Get implements merkle.Source.
+func (s trieSpool) Get(key []byte) ([]byte, bool, error) {
+	i, ok := s.find(key)
+	if !ok {
+		return nil, false, nil
+	}
+	return s[i].Value, true, nil
+}
+
+// Scan implements merkle.Source.
+func (s trieSpool) Scan(from, to []byte, yield func(key, value []byte) bool) error {
+	i, _ := s.find(from)
+	for ; i < len(s) && bytes.Compare(s[i].Key, to) < 0 && yield(s[i].Key, s[i].Value); i++ {
+		continue
+	}
+	return nil
+}
+
+func (s trieSpool) find(key []byte) (int, bool) {
+	return slices.BinarySearchFunc(s, key, func(p checkpoint.Pair, key []byte) int { return bytes.Compare(p.Key, key) })
+}
 
 func (s *trieSpool) add(key, value []byte) error {
 	*s = append(*s, checkpoint.Pair{Key: key, Value: value})

@@ -43,7 +43,7 @@ func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
 	v, err := a.store.OpenView(b.Hash)
 	if err == nil {
 		defer v.Close()
-		return a.verifyRoot(b, v.Scan(nil, nil))
+		return a.verifyTrie(b, func() checkpoint.StateIterator { return v.Scan(nil, nil) }, v.Trie())
 	}
 	w, _, err := a.walkTo(ctx, b)
 	if err != nil {
@@ -51,7 +51,7 @@ func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
 	}
 	// Not as a view: others would find it open and take the checkpoint for good.
 	defer w.Drop()
-	return a.verifyRoot(b, w.Scan(nil, nil))
+	return a.verifyTrie(b, func() checkpoint.StateIterator { return w.Scan(nil, nil) }, w.Trie())
 }
 
 func (a *Accessor) verifyRoot(b forks.Block, it checkpoint.StateIterator) error {

@@ -17,6 +17,7 @@ import (
 // View is the state at one block. It is safe for concurrent use until it is
 // closed.
 type View struct {
+	a *Accessor
 	v *checkpoint.View
 }
 
@@ -41,7 +42,7 @@ func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state at block %s: %w", h, err)
 	}
-	return &View{v: v}, nil
+	return &View{a: a, v: v}, nil
 }
 
 // leaveAlone says whether a checkpoint that can't be used must stay as it is:

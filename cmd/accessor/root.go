@@ -123,7 +123,7 @@ absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrup
 		return usageError("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e),
-		newVerify(e), newRecover(e), newTrace(e), newBench(e))
+		newProve(e), newCheckProof(e), newRootCommand(e), newVerify(e), newRecover(e), newTrace(e), newBench(e))
 	return root
 }
 

@@ -1,0 +1,184 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"accessor/checkpoint"
+	"accessor/forks"
+	"accessor/state/merkle"
+)
+
+// ErrNoTrie is the error of a proof that a store without roots can't give.
+var ErrNoTrie = errors.New("the store's states have no roots to prove against")
+
+// Prove proves keys of the view's state, present or not, against the root of its
+// block. The keys may come in any order, and twice. Errors: ErrNoTrie, ErrInvalid
+// for a key of another length, and the store's.
+func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
+	s := &merkle.Statement{Block: v.Block().Hash}
+	for _, key := range keys {
+		if len(key) != merkle.KeySize {
+			return nil, fmt.Errorf("%w: key %s has %d bytes, want %d", ErrInvalid, keyText(key), len(key), merkle.KeySize)
+		}
+		s.Keys = append(s.Keys, [merkle.KeySize]byte(key))
+	}
+	slices.SortFunc(s.Keys, func(a, b [merkle.KeySize]byte) int { return bytes.Compare(a[:], b[:]) })
+	s.Keys = slices.Compact(s.Keys)
+	return v.prove(s, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.Get) })
+}
+
+// ProveRange answers a range request (JAMNP-S CE 129) at the view's block. Errors:
+// ErrNoTrie, merkle.ErrOrder, and the store's.
+func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
+	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
+	walk := func(from []byte, yield func(key, value []byte) bool) error {
+		it := v.v.Scan(from, nil)
+		for it.Next() && yield(it.Key(), it.Value()) {
+			continue
+		}
+		return it.Close()
+	}
+	return v.prove(s, func(t *merkle.Trie) (*merkle.Proof, error) { return t.ProveRange(req, v.Get, walk) })
+}
+
+// prove makes a proof with the stored trie or, where that can't be used, with one
+// made from the state.
+func (v *View) prove(s *merkle.Statement, with func(*merkle.Trie) (*merkle.Proof, error)) (*merkle.Statement, error) {
+	a, b := v.a, v.Block()
+	if !a.commitment.Rooted() {
+		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, ErrNoTrie)
+	}
+	var p *merkle.Proof
+	trie, err := a.trieAt(b, v.v.Trie())
+	if err == nil {
+		p, err = with(trie)
+	}
+	if errors.Is(err, merkle.ErrDamaged) {
+		a.log.Warn("prove with a trie that is made from the state", zap.Stringer("block", b.Hash), zap.Error(err))
+		if trie, err = a.trieOf(b, v.v.Scan(nil, nil)); err == nil {
+			p, err = with(trie)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, err)
+	}
+	s.Proof = *p
+	return s, nil
+}
+
+// trieOf makes a block's trie, in memory, from all pairs of its state. Error:
+// ErrWrongRoot where that is another state.
+func (a *Accessor) trieOf(b forks.Block, it checkpoint.StateIterator) (*merkle.Trie, error) {
+	var spool trieSpool
+	root, err := a.commitment.Build(overlay(&it, nil), spool.add)
+	if err = errors.Join(err, it.Close()); err != nil {
+		return nil, err
+	}
+	if root != b.Root {
+		return nil, &RootError{Kind: ErrWrongRoot, Block: b.Hash, Slot: b.Slot, Declared: b.Root, Actual: root}
+	}
+	return merkle.Open(spool, root, nil)
+}
+
+// Root recomputes the root of the state at a block from all its pairs, and gives
+// the block with it. Errors: a *RootError where it is not the recorded one,
+// ErrNoTrie, ErrUnknownBlock, and the store's.
+func (a *Accessor) Root(ctx context.Context, h forks.Hash) (forks.Block, error) {
+	v, err := a.View(ctx, h)
+	if err != nil {
+		return forks.Block{}, err
+	}
+	defer v.Close()
+	b := v.Block()
+	if !a.commitment.Rooted() {
+		return b, ErrNoTrie
+	}
+	return b, a.verifyRoot(b, v.v.Scan(nil, nil))
+}
+
+// verifyTrie recomputes a block's root from all pairs of its state, and compares
+// the stored records of its trie on the way. The error of another root names the
+// first range of keys in which the state differs from the stored trie.
+func (a *Accessor) verifyTrie(b forks.Block, scan func() checkpoint.StateIterator, records checkpoint.Records) error {
+	if !a.commitment.Rooted() {
+		return a.verifyRoot(b, scan())
+	}
+	next, stop := iter.Pull2(recordsOf(records))
+	defer stop()
+	var differs []byte
+	compare := func(key, value []byte) error {
+		if differs == nil {
+			if r, err, ok := next(); err != nil {
+				return err
+			} else if !ok || !bytes.Equal(r.Key, key) || !bytes.Equal(r.Value, value) {
+				differs = bytes.Clone(key)
+			}
+		}
+		return nil
+	}
+	it := scan()
+	root, err := a.commitment.Build(overlay(&it, nil), compare)
+	if err = errors.Join(err, it.Close()); err != nil {
+		return err
+	}
+	if root != b.Root {
+		wrong := &RootError{Kind: ErrWrongRoot, Block: b.Hash, Slot: b.Slot, Declared: b.Root, Actual: root}
+		from, to, err := a.firstDifference(b, root, scan(), records)
+		if err != nil {
+			return errors.Join(wrong, fmt.Errorf("where it differs can't be told: %w", err))
+		}
+		return fmt.Errorf("%w; it differs first between keys %x and %x", wrong, from, to)
+	}
+	if differs == nil {
+		if r, err, ok := next(); err != nil {
+			return err
+		} else if ok {
+			differs = r.Key
+		}
+	}
+	if differs != nil {
+		return fmt.Errorf("%w: record %x is not that of the state", merkle.ErrDamaged, differs)
+	}
+	return nil
+}
+
+// firstDifference compares the trie of the state that a walk gives with the stored
+// one.
+func (a *Accessor) firstDifference(b forks.Block, root forks.Hash, it checkpoint.StateIterator, records checkpoint.Records) (from, to [merkle.KeySize]byte, err error) {
+	var spool trieSpool
+	_, err = a.commitment.Build(overlay(&it, nil), spool.add)
+	if err = errors.Join(err, it.Close()); err != nil {
+		return from, to, err
+	}
+	actual, err := merkle.Open(spool, root, nil)
+	if err != nil {
+		return from, to, err
+	}
+	recorded, err := merkle.Open(records, b.Root, nil)
+	if err != nil {
+		return from, to, err
+	}
+	from, to, _, err = merkle.FirstDifference(recorded, actual)
+	return from, to, err
+}
+
+// recordsOf yields all records in order.
+func recordsOf(r checkpoint.Records) iter.Seq2[checkpoint.Pair, error] {
+	return func(yield func(checkpoint.Pair, error) bool) {
+		stopped := false
+		err := r.Scan(nil, nil, func(key, value []byte) bool {
+			stopped = !yield(checkpoint.Pair{Key: key, Value: value}, nil)
+			return !stopped
+		})
+		if err != nil && !stopped {
+			yield(checkpoint.Pair{}, err)
+		}
+	}
+}

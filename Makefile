@@ -37,7 +37,7 @@ lint: ## Check formatting, vet, golangci-lint, vulnerabilities
 	@scripts/lint.sh
 
 .PHONY: bench
-bench: build ## Measure import, fork, walk-back and open, with baselines
+bench: build ## Measure import, fork, walk-back, roots, proofs, open
 	@BIN=bin/accessor scripts/bench.sh $(BENCHFLAGS)
 
 .PHONY: bench-release

@@ -60,6 +60,12 @@ type Result struct {
 	FilesPerCkpt      int     `json:"files_per_checkpoint"` // most, beside the image's
 	RSS               int64   `json:"rss_bytes"`            // most, of this process
 	OpenFiles         int     `json:"open_files"`           // most seen
+	DeltaBytes        int64   `json:"delta_bytes_per_block,omitempty"`
+	ColdMedian        float64 `json:"cold_median_ms,omitempty"` // in a store that was just opened; of a proof, at a block that is not open
+	ColdP99           float64 `json:"cold_p99_ms,omitempty"`
+	Hashing           float64 `json:"hashing_ms,omitempty"` // median of hashing the touched leaves and nodes alone, on one core
+	Check             float64 `json:"check_median_ms,omitempty"`
+	Heap              int64   `json:"heap_bytes,omitempty"` // that the trie keeps
 	BlocksWalkedOver  int     `json:"blocks_walked_over,omitempty"`
 	ImagesMade        int64   `json:"images_made"`
 	ImportsThatWaited int64   `json:"imports_that_waited"` // for deltas to be merged
@@ -81,6 +87,10 @@ var All = []Bench{
 		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 100}, (*run).fork},
 	{"walkback", "import on a block whose checkpoint, and its ancestors', are gone",
 		Params{Keys: 200_000, Blocks: 64, Puts: 20_000, ValueSize: 100, Repeat: 20}, (*run).walkBack},
+	{"root", "the root after a block's puts, nothing imported",
+		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 200}, (*run).root},
+	{"prove", "the proof of one key, there or not, and its check",
+		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 400}, (*run).prove},
 	{"open", "opening the state at a random block, and one read",
 		Params{Keys: 200_000, Blocks: 2_000, Puts: 500, ValueSize: 100, Repeat: 200}, (*run).open},
 }
@@ -101,6 +111,7 @@ type run struct {
 	buf     []byte // of writeFloor
 
 	ours, baseline, floor []time.Duration
+	cold, hashing, check  []time.Duration
 	res                   Result
 }
 
@@ -112,7 +123,7 @@ func (b Bench) Run(ctx context.Context, p Params) (Result, error) {
 	}
 	defer removeAll(dir)
 	r := &run{Params: p, ctx: ctx, dir: dir, engine: rocks.New(rocks.Options{})}
-	defer r.engine.Close()
+	defer func() { r.engine.Close() }() // the last one
 	r.Engine = r.engine.Name()
 	var seed [32]byte
 	copy(seed[:], strconv.FormatUint(p.Seed, 10))
@@ -124,6 +135,8 @@ func (b Bench) Run(ctx context.Context, p Params) (Result, error) {
 	err = errors.Join(b.run(r), r.close())
 	r.res.Bench, r.res.Params = b.Name, r.Params
 	r.res.Median, r.res.P99 = percentile(r.ours, 50), percentile(r.ours, 99)
+	r.res.ColdMedian, r.res.ColdP99 = percentile(r.cold, 50), percentile(r.cold, 99)
+	r.res.Hashing, r.res.Check = percentile(r.hashing, 50), percentile(r.check, 50)
 	r.res.BaselineMedian, r.res.Floor = percentile(r.baseline, 50), percentile(r.floor, 50)
 	if r.res.Median > 0 {
 		r.res.Ratio = r.res.BaselineMedian / r.res.Median

@@ -22,7 +22,14 @@ func TestBenches(t *testing.T) {
 				if res.Bench != b.Name || res.Median <= 0 || res.P99 < res.Median || res.FilesPerCkpt < 1 || res.RSS == 0 {
 					t.Errorf("implausible: %+v", res)
 				}
-				if b.Name != "open" && (res.BaselineMedian <= 0 || res.Ratio <= 0 || res.Floor <= 0) {
+				rooted := b.Name == "root" || b.Name == "prove"
+				if rooted && (res.ColdMedian <= 0 || res.Params.Commitment != "jam") {
+					t.Errorf("no cold times, or no roots: %+v", res)
+				}
+				if b.Name == "root" && res.Hashing <= 0 || b.Name == "prove" && res.Check <= 0 {
+					t.Errorf("no hashing or check: %+v", res)
+				}
+				if !rooted && b.Name != "open" && (res.BaselineMedian <= 0 || res.Ratio <= 0 || res.Floor <= 0) {
 					t.Errorf("no baseline or floor: %+v", res)
 				}
 				if b.Name == "import" && res.DiskPerBlock <= 0 {

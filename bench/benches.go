@@ -49,6 +49,11 @@ func (r *run) imports() error {
 		}
 	}
 	stats := r.acc.Store().Stats()
+	for _, rec := range r.acc.Store().Records() {
+		if !rec.Anchor {
+			r.res.DeltaBytes += rec.DeltaSize / int64(r.Blocks)
+		}
+	}
 	if err := r.close(); err != nil {
 		return err
 	}

@@ -73,8 +73,10 @@ type DB interface {
 	// false and dst unchanged.
 	Get(dst, key []byte) (value []byte, found bool, err error)
 	// Scan gives an iterator over the stored keys in [from, to); an empty to
-	// means no upper end. It must be closed before the database is.
-	Scan(from, to []byte) Iterator
+	// means no upper end. With keep, what it reads stays in the engine's cache: for
+	// short ranges that are asked for again. It must be closed before the
+	// database is.
+	Scan(from, to []byte, keep bool) Iterator
 	Close() error
 }
 

@@ -51,8 +51,8 @@ type shortDB struct {
 	short *atomic.Bool
 }
 
-func (d shortDB) Scan(from, to []byte) checkpoint.Iterator {
-	return &shortIterator{d.WorkingDB.Scan(from, to), d.short.Load(), 1}
+func (d shortDB) Scan(from, to []byte, keep bool) checkpoint.Iterator {
+	return &shortIterator{d.WorkingDB.Scan(from, to, keep), d.short.Load(), 1}
 }
 
 type shortIterator struct {

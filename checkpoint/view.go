@@ -127,7 +127,7 @@ func (r Records) Scan(from, to []byte, yield func(key, value []byte) bool) error
 	if len(to) > 0 {
 		end = appendTrieKey(nil, to)
 	}
-	it := StateIterator{it: r.db.Scan(appendTrieKey(nil, from), end)}
+	it := StateIterator{it: r.db.Scan(appendTrieKey(nil, from), end, len(to) > 0)}
 	for it.Next() && yield(it.Key(), it.Value()) {
 		continue
 	}
@@ -218,7 +218,7 @@ func scanState(db DB, from, to []byte) StateIterator {
 	if len(to) > 0 {
 		end = appendStateKey(nil, to)
 	}
-	return StateIterator{it: db.Scan(appendStateKey(nil, from), end)}
+	return StateIterator{it: db.Scan(appendStateKey(nil, from), end, false)}
 }
 
 // Next goes to the next key, at first to the first one.

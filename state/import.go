@@ -243,7 +243,9 @@ func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w 
 	if err := a.store.Record(rec); err != nil {
 		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
-	a.tries.add(b.Hash, trie.after)
+	if trie.after != nil {
+		a.tries.add(b.Hash, trie.after.Commit())
+	}
 	return rec, nil
 }
 

@@ -87,6 +87,27 @@ func (a *Accessor) trieOf(b forks.Block, it checkpoint.StateIterator) (*merkle.T
 	return merkle.Open(spool, root, nil)
 }
 
+// RootAfter gives the root that a write set would give on the view's state; nothing
+// is imported. Errors: ErrNoTrie, ErrInvalid, and the store's.
+func (v *View) RootAfter(puts []Pair, dels [][]byte) (forks.Hash, error) {
+	a, b := v.a, v.Block()
+	if !a.commitment.Rooted() {
+		return forks.Hash{}, fmt.Errorf("root after a write set: %w", ErrNoTrie)
+	}
+	_, ws, err := a.writeSet(&Block{Hash: b.Hash, Puts: puts, Dels: dels})
+	if err != nil {
+		return forks.Hash{}, fmt.Errorf("root after a write set: %w", err)
+	}
+	trie, err := a.trieAt(b, v.v.Trie())
+	if err == nil {
+		trie, _, err = trie.Update(trieWrites(ws))
+	}
+	if err != nil {
+		return forks.Hash{}, fmt.Errorf("root after a write set on block %s: %w", b.Hash, err)
+	}
+	return trie.Root(), nil
+}
+
 // Root recomputes the root of the state at a block from all its pairs, and gives
 // the block with it. Errors: a *RootError where it is not the recorded one,
 // ErrNoTrie, ErrUnknownBlock, and the store's.

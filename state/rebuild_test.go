@@ -110,8 +110,8 @@ func (e sick) OpenWorking(dir string) (checkpoint.WorkingDB, error) {
 	return &sickDB{db, e.outbreak, e.outbreak.Load()}, err
 }
 
-func (d *sickDB) Scan(from, to []byte) checkpoint.Iterator {
-	it := d.WorkingDB.Scan(from, to)
+func (d *sickDB) Scan(from, to []byte, keep bool) checkpoint.Iterator {
+	it := d.WorkingDB.Scan(from, to, keep)
 	if d.outbreak.Load() > d.born {
 		return sickIterator{it}
 	}

@@ -59,6 +59,15 @@ func (t *tries) add(block forks.Hash, trie *merkle.Trie) {
 	}
 }
 
+// ForgetTries gives up what is kept of tries in memory; it is read again when it is
+// needed.
+func (a *Accessor) ForgetTries() {
+	a.tries.mu.Lock()
+	a.tries.recent = nil
+	a.tries.mu.Unlock()
+	a.tries.cache.Clear()
+}
+
 // trieAt gives the trie of a block's state, read from records that stand at it.
 func (a *Accessor) trieAt(b forks.Block, records checkpoint.Records) (*merkle.Trie, error) {
 	if t := a.tries.get(b.Hash); t != nil {
@@ -82,15 +91,11 @@ type trieUpdate struct {
 // stands. Where the parent's records can't be used, all are made again from the
 // state, and come with this block.
 func (a *Accessor) updateTrie(parent forks.Block, ws checkpoint.WriteSet, w *checkpoint.Working) (trieUpdate, error) {
-	writes := make([]merkle.Write, len(ws))
-	for i, each := range ws {
-		writes[i] = merkle.Write(each)
-	}
 	var after *merkle.Trie
 	var changes []merkle.Change
 	trie, err := a.trieAt(parent, w.Trie())
 	if err == nil {
-		after, changes, err = trie.Update(writes)
+		after, changes, err = trie.Update(trieWrites(ws))
 	}
 	if err != nil {
 		a.log.Warn("make the trie again from the state", zap.Stringer("block", parent.Hash), zap.Error(err))
@@ -101,6 +106,14 @@ func (a *Accessor) updateTrie(parent forks.Block, ws checkpoint.WriteSet, w *che
 		up.changes[i] = checkpoint.Write{Key: c.Key, Value: c.Value, Delete: c.Value == nil}
 	}
 	return up, nil
+}
+
+func trieWrites(ws checkpoint.WriteSet) []merkle.Write {
+	writes := make([]merkle.Write, len(ws))
+	for i, each := range ws {
+		writes[i] = merkle.Write(each)
+	}
+	return writes
 }
 
 // rebuildTrie makes all records from the state that w stands at and a write set,

@@ -138,8 +138,8 @@ func (d garblingDB) Get(dst, key []byte) ([]byte, bool, error) {
 	return d.e.garble(key, v), ok, err
 }
 
-func (d garblingDB) Scan(from, to []byte) checkpoint.Iterator {
-	return garblingIterator{d.WorkingDB.Scan(from, to), d.e}
+func (d garblingDB) Scan(from, to []byte, keep bool) checkpoint.Iterator {
+	return garblingIterator{d.WorkingDB.Scan(from, to, keep), d.e}
 }
 
 func (d garblingReader) Get(dst, key []byte) ([]byte, bool, error) {
@@ -147,8 +147,8 @@ func (d garblingReader) Get(dst, key []byte) ([]byte, bool, error) {
 	return d.e.garble(key, v), ok, err
 }
 
-func (d garblingReader) Scan(from, to []byte) checkpoint.Iterator {
-	return garblingIterator{d.DB.Scan(from, to), d.e}
+func (d garblingReader) Scan(from, to []byte, keep bool) checkpoint.Iterator {
+	return garblingIterator{d.DB.Scan(from, to, keep), d.e}
 }
 
 func (i garblingIterator) Value() []byte { return i.e.garble(i.Key(), i.Iterator.Value()) }

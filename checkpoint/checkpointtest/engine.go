@@ -181,7 +181,7 @@ func (d *db) Get(dst, key []byte) ([]byte, bool, error) {
 	return append(dst, v...), ok, nil
 }
 
-func (d *db) Scan(from, to []byte) checkpoint.Iterator {
+func (d *db) Scan(from, to []byte, _ bool) checkpoint.Iterator {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	it := &iterator{at: -1}

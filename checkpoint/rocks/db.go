@@ -48,8 +48,12 @@ func (d *db) Get(dst, key []byte) ([]byte, bool, error) {
 	return append(dst, v.Data()...), true, nil
 }
 
-func (d *db) Scan(from, to []byte) checkpoint.Iterator {
-	it := d.db.NewIterator(d.scan)
+func (d *db) Scan(from, to []byte, keep bool) checkpoint.Iterator {
+	opts := d.scan
+	if keep {
+		opts = d.get
+	}
+	it := d.db.NewIterator(opts)
 	it.Seek(from)
 	i := &iterator{dir: d.dir, it: it}
 	if len(to) > 0 {

@@ -29,7 +29,7 @@ func (e *Engine) OpenJournal(dir string) (checkpoint.Journal, error) {
 
 func (j *journal) Scan(prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
-		it := j.db.Scan(prefix, prefixEnd(prefix))
+		it := j.db.Scan(prefix, prefixEnd(prefix), false)
 		for it.Next() {
 			if !yield(slices.Clone(it.Key()), slices.Clone(it.Value())) {
 				break

@@ -182,7 +182,7 @@ func TestScanBounds(t *testing.T) {
 	}{
 		{"", "", count + 1}, {"000100", "000200", 100}, {"000100", "000100", 0}, {"z", "", 1}, {"zz", "", 0}, {"", "000001", 1}, {"001999", "z", 1},
 	} {
-		it := w.Scan([]byte(tc.from), []byte(tc.to))
+		it := w.Scan([]byte(tc.from), []byte(tc.to), false)
 		n := 0
 		for it.Next() {
 			n++
@@ -200,7 +200,7 @@ func TestScanBounds(t *testing.T) {
 			t.Errorf("scan [%q, %q): %d entries, %v; want %d", tc.from, tc.to, n, err, tc.want)
 		}
 	}
-	early := w.Scan(nil, nil)
+	early := w.Scan(nil, nil, false)
 	early.Next()
 	if err := early.Close(); err != nil {
 		t.Error(err)

@@ -70,8 +70,10 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	if p.Repeat > 0 {
 		f.IntVar(&p.Repeat, "repeat", p.Repeat, "measurements")
 	}
-	f.StringVar(&p.Commitment, "commitment", "none", "state commitment: none, or jam (31-byte keys; computes every root)")
-	f.BoolVar(&p.Baseline, "baseline", true, "measure the usual way as well")
+	if b.Name != "root" && b.Name != "prove" { // which have roots, and no usual way
+		f.StringVar(&p.Commitment, "commitment", "none", "state commitment: none, or jam (31-byte keys; computes every root)")
+		f.BoolVar(&p.Baseline, "baseline", true, "measure the usual way as well")
+	}
 	f.Uint64Var(&p.Seed, "seed", 1, "seed of the load")
 	f.StringVar(&p.Dir, "dir", "", "where to make the temporary stores (default: the system's folder)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -91,6 +93,16 @@ func benchText(r bench.Result) string {
 	}
 	if r.Floor > 0 {
 		line("write + fsync median", "%.2f ms; ours is %.1f times that", r.Floor, r.Median/r.Floor)
+	}
+	if r.ColdMedian > 0 {
+		line("cold median, p99", "%.2f ms, %.2f ms", r.ColdMedian, r.ColdP99)
+	}
+	if r.Hashing > 0 {
+		line("hashing alone median", "%.2f ms, one core; ours is %.1f times that", r.Hashing, r.Median/r.Hashing)
+		line("heap of the trie", "%.1f MB", float64(r.Heap)/1e6)
+	}
+	if r.Check > 0 {
+		line("check median", "%.3f ms", r.Check)
 	}
 	if r.DiskPerBlock > 0 {
 		line("disk a block", "%.0f kB", float64(r.DiskPerBlock)/1000)

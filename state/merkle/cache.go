@@ -37,6 +37,18 @@ func NewCache(size int) *Cache {
 	return &Cache{most: size / pageCost, byID: make(map[groupID]*list.Element)}
 }
 
+// Clear empties the cache.
+func (c *Cache) Clear() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order.Init()
+	c.byID = make(map[groupID]*list.Element)
+	c.pages = 0
+}
+
 func (c *Cache) get(root forks.Hash, depth uint8) ([]page, bool) {
 	if c == nil {
 		return nil, false
@@ -73,13 +85,13 @@ func (c *Cache) put(root forks.Hash, depth uint8, pages []page) {
 
 // replaced says that a block has changed a group: only a fork below that block
 // asks for it again, so it goes before all others.
-func (c *Cache) replaced(root forks.Hash, depth uint8) {
+func (c *Cache) replaced(id groupID) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if el, ok := c.byID[groupID{root, depth}]; ok {
+	if el, ok := c.byID[id]; ok {
 		c.order.MoveToFront(el)
 	}
 }

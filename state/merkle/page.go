@@ -19,8 +19,8 @@ const (
 	// key's page: 500 random keys of 2 million are some 190 kB.
 	pageKeys = 8
 	// groupKeys is the most keys of a group. A new process reads all groups (some
-	// 23,000 for 2 million keys), and the pages of those groups that it changes.
-	groupKeys = 128
+	// 15,000 for 2 million keys), and the pages of those groups that it changes.
+	groupKeys = 192
 )
 
 // The first byte of a record's key: its kind. The place's path follows, in bytes,

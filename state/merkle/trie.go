@@ -2,10 +2,12 @@ package merkle
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"runtime"
 	"slices"
+	"sort"
 	"sync"
 
 	"accessor/forks"
@@ -28,6 +30,11 @@ type Trie struct {
 	src   Source
 	cache *Cache
 	top   *vertex
+
+	// Of a trie that Update gave, until Commit: the pages of the groups that it
+	// made, and the groups that these replace.
+	fresh map[groupID][]page
+	stale []groupID
 }
 
 // vertex is a node of the trie's top: a branch over more than groupKeys keys, or
@@ -61,20 +68,7 @@ func newBranch(left, right *vertex) *vertex {
 // Open reads the top of the trie with the given root. The cache may be nil.
 // Errors: ErrDamaged, and those of the source.
 func Open(src Source, root forks.Hash, cache *Cache) (*Trie, error) {
-	var groups []group
-	var failed error
-	err := src.Scan([]byte{kindGroup}, []byte{kindGroup + 1}, func(key, value []byte) bool {
-		at, count, root, err := decodeGroup(key, value)
-		if err != nil {
-			failed = err
-			return false
-		}
-		groups = append(groups, group{at, &vertex{hash: root, count: count}})
-		return true
-	})
-	if err == nil {
-		err = failed
-	}
+	groups, err := readGroups(src)
 	var top *vertex
 	if err == nil {
 		top, err = topOf(place{}, groups)
@@ -85,7 +79,40 @@ func Open(src Source, root forks.Hash, cache *Cache) (*Trie, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open trie: %w", err)
 	}
-	return &Trie{src, cache, top}, nil
+	return &Trie{src: src, cache: cache, top: top}, nil
+}
+
+// readGroups reads all groups, the two halves side by side.
+func readGroups(src Source) ([]group, error) {
+	read := func(from, to []byte) (groups []group, err error) {
+		var failed error
+		var slab []vertex // thousands at once
+		err = src.Scan(from, to, func(key, value []byte) bool {
+			at, count, root, err := decodeGroup(key, value)
+			if err != nil {
+				failed = err
+				return false
+			}
+			if len(slab) == cap(slab) {
+				slab = make([]vertex, 0, min(1024, 16+2*cap(slab)))
+			}
+			slab = append(slab, vertex{hash: root, count: count})
+			groups = append(groups, group{at, &slab[len(slab)-1]})
+			return true
+		})
+		return groups, cmp.Or(err, failed)
+	}
+	middle := []byte{kindGroup, 0x80}
+	var upper []group
+	var upperErr error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		upper, upperErr = read(middle, []byte{kindGroup + 1})
+	}()
+	lower, err := read([]byte{kindGroup}, middle)
+	<-done
+	return append(lower, upper...), cmp.Or(err, upperErr)
 }
 
 // group is a group with its place.
@@ -107,16 +134,22 @@ func topOf(p place, groups []group) (*vertex, error) {
 	case groups[0].depth <= p.depth:
 		return nil, fmt.Errorf("%w: group %x at depth %d", ErrDamaged, groups[0].bits, groups[0].depth)
 	}
-	i := slices.IndexFunc(groups, func(g group) bool { return bit(&g.bits, int(p.depth)) == 1 })
-	if i < 0 {
-		i = len(groups)
+	i := sort.Search(len(groups), func(i int) bool { return bit(&groups[i].bits, int(p.depth)) == 1 })
+	var left, right *vertex
+	var err, rightErr error
+	if len(groups) > 4*apart {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			right, rightErr = topOf(p.child(1), groups[i:])
+		}()
+		left, err = topOf(p.child(0), groups[:i])
+		<-done
+	} else {
+		left, err = topOf(p.child(0), groups[:i])
+		right, rightErr = topOf(p.child(1), groups[i:])
 	}
-	left, err := topOf(p.child(0), groups[:i])
-	if err != nil {
-		return nil, err
-	}
-	right, err := topOf(p.child(1), groups[i:])
-	if err != nil {
+	if err = cmp.Or(err, rightErr); err != nil {
 		return nil, err
 	}
 	v := newBranch(left, right)
@@ -133,10 +166,27 @@ func (t *Trie) Root() forks.Hash { return hashOf(t.top) }
 func (t *Trie) Count() int { return countOf(t.top) }
 
 // On gives the same trie, read from another copy of the same records.
-func (t *Trie) On(src Source) *Trie { return &Trie{src, t.cache, t.top} }
+func (t *Trie) On(src Source) *Trie {
+	return &Trie{src: src, cache: t.cache, top: t.top, fresh: t.fresh, stale: t.stale}
+}
+
+// Commit says that the trie's records are held now, and will be asked for again.
+// Without it, an Update leaves no trace in the cache.
+func (t *Trie) Commit() *Trie {
+	for id, list := range t.fresh {
+		t.cache.put(id.root, id.depth, list)
+	}
+	for _, id := range t.stale {
+		t.cache.replaced(id)
+	}
+	return &Trie{src: t.src, cache: t.cache, top: t.top}
+}
 
 // pages gives the pages of a group, from the cache or the source.
 func (t *Trie) pages(v *vertex, p place) ([]page, error) {
+	if list, ok := t.fresh[groupID{v.hash, p.depth}]; ok {
+		return list, nil
+	}
 	if list, ok := t.cache.get(v.hash, p.depth); ok {
 		return list, nil
 	}
@@ -251,12 +301,16 @@ func (t *Trie) Update(writes []Write) (*Trie, []Change, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("update trie: %w", err)
 	}
-	u := updater{t: t, puts: make(map[string][]byte), gone: make(map[string]bool), made: make(map[*vertex][]part)}
+	u := updater{t: t, puts: make(map[string][]byte), gone: make(map[string]bool), made: make(map[*vertex][]part),
+		fresh: maps.Clone(t.fresh), stale: slices.Clone(t.stale)}
+	if u.fresh == nil {
+		u.fresh = make(map[groupID][]page)
+	}
 	top, err := u.update(t.top, place{}, ops)
 	if err != nil {
 		return nil, nil, fmt.Errorf("update trie: %w", err)
 	}
-	return &Trie{t.src, t.cache, top}, u.changes(), nil
+	return &Trie{src: t.src, cache: t.cache, top: top, fresh: u.fresh, stale: u.stale}, u.changes(), nil
 }
 
 // makeOps hashes the leaves, on all cores where there are many.
@@ -297,6 +351,9 @@ type updater struct {
 	puts map[string][]byte
 	gone map[string]bool
 	made map[*vertex][]part // the pages of groups that this update made
+
+	fresh map[groupID][]page // as in Trie
+	stale []groupID
 }
 
 // part is a page in the middle of an update, with its entries where they have
@@ -353,7 +410,9 @@ func (u *updater) update(v *vertex, p place, ops []op) (*vertex, error) {
 		}
 		if v != nil {
 			u.remove(p.record(kindGroup))
-			u.t.cache.replaced(v.hash, p.depth)
+			u.mu.Lock()
+			u.stale = append(u.stale, groupID{v.hash, p.depth})
+			u.mu.Unlock()
 		}
 		parts, count, root, err := u.pages(p, parts, ops)
 		if err != nil {
@@ -448,10 +507,10 @@ func (u *updater) regroup(p place, parts []part, count int, root forks.Hash) (*v
 		for i := range parts {
 			pages[i] = parts[i].page
 		}
-		u.t.cache.put(root, p.depth, pages)
 		u.put(groupRecord(p, count, root))
 		u.mu.Lock()
 		u.made[v] = parts
+		u.fresh[groupID{root, p.depth}] = pages
 		u.mu.Unlock()
 		return v, nil
 	}

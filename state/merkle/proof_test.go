@@ -99,7 +99,11 @@ func proofStates(t *testing.T, yield func(name string, p *proving)) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no traces in %s: %v", vectors, err)
 	}
-	for i := 0; i < len(files); i += 40 {
+	step := 40
+	if testing.Short() {
+		step = 200
+	}
+	for i := 0; i < len(files); i += step {
 		yield(filepath.Base(files[i]), newProving(t, anchorState(t, files[i])))
 	}
 }

@@ -45,8 +45,8 @@ bench-release: release ## The same with the release build, for publication
 	@BIN=bin/accessor-release scripts/bench.sh $(BENCHFLAGS)
 
 .PHONY: fuzz
-fuzz: FUZZTIME := $(or $(FUZZTIME),2m)
-fuzz: ## Fuzz each decoder for FUZZTIME (2m)
+fuzz: FUZZTIME := $(or $(FUZZTIME),2000000x)
+fuzz: ## Fuzz each decoder with FUZZTIME inputs (2000000x)
 	@scripts/fuzz.sh
 
 .PHONY: crash

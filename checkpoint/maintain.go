@@ -363,6 +363,8 @@ func (s *Store) imageDue(tip *entry) *entry {
 // sealed. Images that are not are given up, and the anchor's is made again.
 // Errors: ErrLocked, and those of making the anchor's.
 func (s *Store) usableImage(e *entry) (*entry, error) {
+	s.images.Lock()
+	defer s.images.Unlock()
 	for {
 		at := s.nearestImage(e)
 		if at == nil {

@@ -69,17 +69,7 @@ func (s *Store) recover(report *Recovery, drop bool, progress func(done, all int
 	if err := s.readFormat(); err != nil {
 		return err
 	}
-	for _, d := range allDirs {
-		if err := s.files.mkdir(s.path(d)); err != nil {
-			return err
-		}
-	}
-	for _, d := range []string{dirTmp, dirWork, dirTrash} {
-		if err := s.clear(d); err != nil {
-			return err
-		}
-	}
-	if err := s.probe(); err != nil {
+	if err := s.prepareDirs(); err != nil {
 		return err
 	}
 	found, err := s.readDeltas(progress)

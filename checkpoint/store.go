@@ -133,6 +133,7 @@ type Store struct {
 	closed   bool
 
 	maintain maintenance
+	images   sync.Mutex    // one at a time gives images up, or makes the anchor's again
 	opening  string        // a word that no other opening of the store has, for names
 	unique   atomic.Uint64 // for names in work/ and tmp/
 	reaper   sync.WaitGroup

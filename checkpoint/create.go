@@ -1,0 +1,184 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+)
+
+// Create makes a store that grows from an anchor, in a directory that is missing
+// or empty or in which an earlier Create was cut short. rec's hash, slot, root
+// and header are the anchor's; pairs are its whole state in strictly ascending
+// key order, with a possible error as the last element; trie gives, when pairs
+// have ended, the commitment's records of that state, in order too; nil
+// gives none. Errors: ErrExists,
+// ErrInUse, ErrUnsuitable, ErrEngine, ErrLimit, ErrNoSpace.
+func Create(dir string, engine Engine, commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair], opts Options) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("create store: %w", err)
+	}
+	if err := foreign(dir); err != nil { // before anything is written into it
+		return nil, fmt.Errorf("create store in %s: %w", dir, err)
+	}
+	s, err := lockDir(dir, engine, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.create(commitment, rec, pairs, trie); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("create store in %s: %w", dir, err)
+	}
+	s.maintain.start(s)
+	return s, nil
+}
+
+func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
+	if err := s.checkVacant(); err != nil {
+		return err
+	}
+	for _, d := range allDirs {
+		if err := s.files.mkdir(s.path(d)); err != nil {
+			return err
+		}
+	}
+	if err := s.probe(); err != nil {
+		return err
+	}
+	s.format = format{Format: formatName, Engine: engineWord(s.engine), Commitment: commitment}
+	text, err := json.Marshal(s.format)
+	if err != nil {
+		return err
+	}
+	if err := s.files.writeFile(s.path(fileFormat), append(text, '\n')); err != nil {
+		return err
+	}
+	if err := s.openJournal(); err != nil {
+		return err
+	}
+	return s.createAnchor(rec, pairs, trie)
+}
+
+func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
+	rec.Anchor = true
+	var failed error
+	err := s.writeDelta(&rec, func(yield func([]byte, []byte) bool) {
+		var key, value []byte
+		for p, err := range pairs {
+			if err == nil {
+				err = s.opts.Limits.CheckPair(p.Key, p.Value)
+			}
+			if err != nil {
+				failed = err
+				return
+			}
+			key = appendStateKey(key[:0], p.Key)
+			value = append(append(value[:0], tagValue), p.Value...)
+			if !yield(key, value) {
+				return
+			}
+		}
+		if trie == nil {
+			return
+		}
+		for p := range trie {
+			key = appendTrieKey(key[:0], p.Key)
+			value = append(append(value[:0], tagValue), p.Value...)
+			if !yield(key, value) {
+				return
+			}
+		}
+	})
+	if failed != nil {
+		s.discard(s.deltaPath(rec.Block))
+		return failed
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.Record(&rec); err != nil {
+		return err
+	}
+	return s.anchorImage()
+}
+
+// anchorImage makes the image and the checkpoint of the anchor from its delta.
+func (s *Store) anchorImage() error {
+	e := s.anchor
+	dir := s.tmpPath(dirTmp, "anchor")
+	db, err := s.engine.OpenWorking(dir)
+	if err != nil {
+		return err
+	}
+	defer s.discard(dir)
+	defer db.Close()
+	link := s.tmpPath(dirTmp, "in") + ".sst"
+	if err := s.files.link(s.deltaPath(e.rec.Block), link); err != nil {
+		return err
+	}
+	defer s.discard(link)
+	if err := s.files.call("ingest", dir, func() error { return db.Ingest([]string{link}) }); err != nil {
+		return err
+	}
+	if err := s.sealImage(e, db, e.rec.DeltaSize); err != nil {
+		return err
+	}
+	if e.seal != nil || e.thin {
+		return nil
+	}
+	return s.Seal(&Working{store: s, db: db, dir: dir, at: e, image: e})
+}
+
+// foreign refuses a folder that holds what no store has. Error: ErrExists.
+func foreign(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	known := append([]string{fileLock, fileFormat, fileFormat + ".tmp"}, allDirs...)
+	for _, d := range names {
+		if !slices.Contains(known, d.Name()) {
+			return fmt.Errorf("%w: it has %s", ErrExists, d.Name())
+		}
+	}
+	return nil
+}
+
+// checkVacant says whether a store may be made here. What a Create that was cut
+// short left behind is moved to lost/.
+func (s *Store) checkVacant() error {
+	anchored, err := s.hasAnchor()
+	if err != nil {
+		return err
+	}
+	if anchored {
+		return fmt.Errorf("%w: there is a store already", ErrExists)
+	}
+	if err := s.checkDeltas(); err != nil {
+		return err
+	}
+	for _, dir := range []string{dirDeltas, dirImages, dirCheckpoints, dirRuns} {
+		if err := s.moveToLost(dir, func(string) bool { return true }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasAnchor says whether the records name an anchor; without one, an earlier
+// Create was cut short.
+func (s *Store) hasAnchor() (bool, error) {
+	if empty, err := s.emptyDir(dirBlocks); err != nil || empty {
+		return false, err
+	}
+	blocks, err := s.engine.OpenJournal(s.path(dirBlocks))
+	if err != nil {
+		return false, err
+	}
+	defer blocks.Close()
+	for range blocks.Scan([]byte{prefixBlock}) {
+		return true, nil
+	}
+	return false, blocks.Err()
+}

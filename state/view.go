@@ -37,7 +37,7 @@ func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	}
 	v, err := a.store.OpenView(h)
 	if err != nil {
-		v, _, err = a.rebuild(ctx, b, err)
+		v, err = a.rebuild(ctx, b, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open state at block %s: %w", h, err)
@@ -53,38 +53,37 @@ func leaveAlone(err error) bool {
 
 // rebuild brings a working database to a block whose checkpoint can't be used
 // and, where nobody else is at it, seals the checkpoint again.
-func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (v *checkpoint.View, sealed bool, err error) {
+func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (*checkpoint.View, error) {
 	w, walk, err := a.walkTo(ctx, b)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if walk != nil {
 		a.log.Info("rebuilt a state", zap.Stringer("block", b.Hash), zap.Stringer("from", walk.From.Hash),
 			zap.Int("blocks", walk.Blocks), zap.Strings("reasons", walk.Reasons()))
 	}
 	if leaveAlone(cause) {
-		return a.store.ViewOf(w), false, nil
+		return a.store.ViewOf(w), nil
 	}
 	lease, err := a.locks.TryLock(b.Slot, b.Hash, "rebuild")
 	if err != nil {
-		return a.store.ViewOf(w), false, nil
+		return a.store.ViewOf(w), nil
 	}
 	defer lease.Release()
 	// While this one walked, another may have sealed it, pruned it or locked it.
 	err = a.store.Usable(b.Hash)
 	if err == nil {
 		w.Drop()
-		v, err = a.store.OpenView(b.Hash)
-		return v, false, err
+		return a.store.OpenView(b.Hash)
 	}
 	if leaveAlone(err) {
-		return a.store.ViewOf(w), false, nil
+		return a.store.ViewOf(w), nil
 	}
 	if err := a.store.Seal(w); err != nil {
 		a.log.Warn("seal a rebuilt checkpoint", zap.Stringer("block", b.Hash), zap.Error(err))
-		return a.store.ViewOf(w), false, nil
+		return a.store.ViewOf(w), nil
 	}
-	return a.store.ViewOf(w), true, nil
+	return a.store.ViewOf(w), nil
 }
 
 // Block is the block that the view is about.

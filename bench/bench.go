@@ -307,6 +307,14 @@ func (r *run) importOne(b *state.Block) (state.Result, error) {
 	return res, nil
 }
 
+// chain makes the store, and as many blocks on its anchor as asked for.
+func (r *run) chain() ([]forks.Block, error) {
+	if err := r.create(checkpoint.Options{}); err != nil {
+		return nil, err
+	}
+	return r.grow(r.acc.Anchor(), r.Blocks)
+}
+
 // grow imports a chain on parent and gives its blocks.
 func (r *run) grow(parent forks.Block, count int) ([]forks.Block, error) {
 	var chain []forks.Block

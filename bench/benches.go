@@ -94,10 +94,7 @@ type baseline interface {
 // fork measures the first import on a random older block. The baseline copies
 // the block's checkpoint, opens it and imports through the memtable.
 func (r *run) fork() error {
-	if err := r.create(checkpoint.Options{}); err != nil {
-		return err
-	}
-	chain, err := r.grow(r.acc.Anchor(), r.Blocks)
+	chain, err := r.chain()
 	if err != nil {
 		return err
 	}
@@ -251,10 +248,7 @@ func (r *run) replayBaseline(sets [][]checkpoint.Pair, i int) error {
 
 // open measures opening the state at a random block, with one read.
 func (r *run) open() error {
-	if err := r.create(checkpoint.Options{}); err != nil {
-		return err
-	}
-	chain, err := r.grow(r.acc.Anchor(), r.Blocks)
+	chain, err := r.chain()
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"accessor/checkpoint"
 	"accessor/checkpoint/rocks"
 	"accessor/forks"
 	"accessor/state"
@@ -78,10 +77,7 @@ func (r *run) root() error {
 // rootedChain makes a store with roots, and some blocks on it.
 func (r *run) rootedChain() ([]forks.Block, error) {
 	r.Commitment = state.JAM{}.Name()
-	if err := r.create(checkpoint.Options{}); err != nil {
-		return nil, err
-	}
-	return r.grow(r.acc.Anchor(), r.Blocks)
+	return r.chain()
 }
 
 // reopen opens the store again, with nothing in memory but what the system keeps

@@ -1,11 +1,9 @@
 package jam
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"accessor/forks"
+	"accessor/internal/published"
 )
 
 // unpackSteps unpacks the published step folders and gives their paths.
@@ -24,47 +23,16 @@ func unpackSteps(t *testing.T) []string {
 	if vectors == "" {
 		t.Skip("ACCESSOR_VECTORS is not set: published step files are not tested")
 	}
-	archives, err := filepath.Glob(filepath.Join(vectors, "steps", "*.tar.zst"))
-	if err != nil || len(archives) == 0 {
-		t.Fatalf("no archives in %s/steps: %v", vectors, err)
-	}
-	dir := t.TempDir()
+	dir := published.UnpackSteps(t, filepath.Join(vectors, "steps"))
 	folders := map[string]bool{}
-	for _, archive := range archives {
-		f, err := os.Open(archive)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		z, err := zstd.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer z.Close()
-		for r := tar.NewReader(z); ; {
-			h, err := r.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if h.Typeflag != tar.TypeReg {
-				continue
-			}
-			path := filepath.Join(dir, filepath.FromSlash(h.Name))
-			b, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, b, 0o644); err != nil {
-				t.Fatal(err)
-			}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
 			folders[filepath.Dir(path)] = true
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	var out []string
 	for folder := range folders {

@@ -1,12 +1,10 @@
 package trace
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,55 +14,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/klauspost/compress/zstd"
 
 	"accessor/forks"
+	"accessor/internal/published"
 	"accessor/jam"
 	"accessor/state"
 )
 
-// unpack unpacks the published step folders into a folder.
-func unpack(t *testing.T, dir string) {
-	t.Helper()
-	archives, err := filepath.Glob(filepath.Join(vectors(t, "steps"), "*.tar.zst"))
-	if err != nil || len(archives) == 0 {
-		t.Fatalf("no archives: %v", err)
-	}
-	for _, archive := range archives {
-		b, err := os.ReadFile(archive)
-		if err != nil {
-			t.Fatal(err)
-		}
-		z, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer z.Close()
-		for r := tar.NewReader(z); ; {
-			h, err := r.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if h.Typeflag != tar.TypeReg {
-				continue
-			}
-			b, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			writeFile(t, filepath.Join(dir, filepath.FromSlash(h.Name)), b)
-		}
-	}
-}
-
 // The published step folders give what the same chains give that somebody else
 // converted.
 func TestPublishedSteps(t *testing.T) {
-	dir := t.TempDir()
-	unpack(t, dir)
+	dir := published.UnpackSteps(t, vectors(t, "steps"))
 	folders, err := Find(dir)
 	if err != nil || len(folders) != 2 {
 		t.Fatalf("folders %v, %v", folders, err)

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"archive/tar"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
-
+	"accessor/internal/published"
 	"accessor/replay"
 )
 
@@ -76,14 +72,7 @@ func TestPublishedTraces(t *testing.T) {
 
 // TestPublishedSteps replays the published step files from their folders.
 func TestPublishedSteps(t *testing.T) {
-	archives, err := filepath.Glob(filepath.Join(vectors(t, "steps"), "*.tar.zst"))
-	if err != nil || len(archives) == 0 {
-		t.Fatalf("no archives: %v", err)
-	}
-	dir := t.TempDir()
-	for _, archive := range archives {
-		unpack(t, archive, dir)
-	}
+	dir := published.UnpackSteps(t, vectors(t, "steps"))
 	reports := replayAll(t, dir)
 	if len(reports) != 2 {
 		t.Fatalf("%d folders, want 2", len(reports))
@@ -91,43 +80,6 @@ func TestPublishedSteps(t *testing.T) {
 	for _, r := range reports {
 		if r.Blocks != 100 {
 			t.Errorf("%s: %d blocks, want 100", r.Name, r.Blocks)
-		}
-	}
-}
-
-func unpack(t *testing.T, archive, dir string) {
-	t.Helper()
-	f, err := os.Open(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	for files := tar.NewReader(z); ; {
-		h, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag != tar.TypeReg || !filepath.IsLocal(h.Name) {
-			continue
-		}
-		path := filepath.Join(dir, h.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(files)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o644); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

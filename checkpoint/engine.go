@@ -72,6 +72,9 @@ type DB interface {
 	// Get appends the stored value of key to dst. Without such a key, found is
 	// false and dst unchanged.
 	Get(dst, key []byte) (value []byte, found bool, err error)
+	// GetMany gives the stored values of keys in strictly ascending order; nil for
+	// one that isn't there. They may share memory, which is the caller's.
+	GetMany(keys [][]byte) (values [][]byte, err error)
 	// Scan gives an iterator over the stored keys in [from, to); an empty to
 	// means no upper end. With keep, what it reads stays in the engine's cache: for
 	// short ranges that are asked for again. It must be closed before the

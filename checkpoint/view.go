@@ -100,6 +100,12 @@ func (v *View) Get(dst, key []byte) (value []byte, present bool, err error) {
 	return getState(v.h.db, dst, key)
 }
 
+// GetMany gives the values of keys in strictly ascending order; nil for those that
+// the state doesn't hold.
+func (v *View) GetMany(keys [][]byte) ([][]byte, error) {
+	return getMany(v.h.db, storedKeys(tagState, keys))
+}
+
 // Scan walks the state's keys in [from, to); an empty to means no upper end.
 func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.h.db, from, to) }
 
@@ -117,6 +123,12 @@ type Records struct {
 func (r Records) Get(key []byte) (value []byte, present bool, err error) {
 	var scratch [64]byte
 	return getStored(r.db, nil, appendTrieKey(scratch[:0], key))
+}
+
+// GetMany gives the values of records, keys in strictly ascending order; nil where
+// there is none.
+func (r Records) GetMany(keys [][]byte) ([][]byte, error) {
+	return getMany(r.db, storedKeys(tagTrie, keys))
 }
 
 // Scan calls yield for the records with keys in [from, to), in key order, until
@@ -194,15 +206,57 @@ func getState(db DB, dst, key []byte) ([]byte, bool, error) {
 }
 
 func getStored(db DB, dst, key []byte) ([]byte, bool, error) {
-	stored, found, err := db.Get(nil, key)
+	n := len(dst)
+	out, found, err := db.Get(dst, key)
 	if err != nil || !found {
 		return dst, false, err
 	}
-	value, present, err := splitValue(stored)
+	value, present, err := splitValue(out[n:])
 	if err != nil || !present {
-		return dst, false, err
+		return out[:n], false, err
 	}
-	return append(dst, value...), true, nil
+	if n == 0 {
+		return value, true, nil
+	}
+	return append(out[:n], value...), true, nil // over its tag
+}
+
+// getMany gives the values of stored keys in strictly ascending order; nil for
+// those that aren't there.
+func getMany(db DB, keys [][]byte) ([][]byte, error) {
+	values, err := db.GetMany(keys)
+	if err != nil {
+		return nil, err
+	}
+	for i, stored := range values {
+		if stored == nil {
+			continue
+		}
+		value, present, err := splitValue(stored)
+		if err != nil {
+			return nil, err
+		}
+		if values[i] = value; !present {
+			values[i] = nil
+		}
+	}
+	return values, nil
+}
+
+// storedKeys gives keys with a tag in front, in memory of their own.
+func storedKeys(tag byte, keys [][]byte) [][]byte {
+	size := 0
+	for _, k := range keys {
+		size += 1 + len(k)
+	}
+	buf := make([]byte, 0, size)
+	out := make([][]byte, len(keys))
+	for i, k := range keys {
+		n := len(buf)
+		buf = append(append(buf, tag), k...)
+		out[i] = buf[n:len(buf):len(buf)]
+	}
+	return out
 }
 
 // StateIterator walks the keys and values of a state in key order. It must be

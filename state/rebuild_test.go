@@ -125,6 +125,13 @@ func (d *sickDB) Get(dst, key []byte) ([]byte, bool, error) {
 	return d.WorkingDB.Get(dst, key)
 }
 
+func (d *sickDB) GetMany(keys [][]byte) ([][]byte, error) {
+	if d.outbreak.Load() > d.born {
+		return nil, errSick
+	}
+	return d.WorkingDB.GetMany(keys)
+}
+
 func (sickIterator) Next() bool     { return false }
 func (i sickIterator) Close() error { return errors.Join(i.Iterator.Close(), errSick) }
 

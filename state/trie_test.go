@@ -142,6 +142,23 @@ func (d garblingDB) Scan(from, to []byte, keep bool) checkpoint.Iterator {
 	return garblingIterator{d.WorkingDB.Scan(from, to, keep), d.e}
 }
 
+func (d garblingDB) GetMany(keys [][]byte) ([][]byte, error) {
+	values, err := d.WorkingDB.GetMany(keys)
+	return d.e.garbleAll(keys, values), err
+}
+
+func (d garblingReader) GetMany(keys [][]byte) ([][]byte, error) {
+	values, err := d.DB.GetMany(keys)
+	return d.e.garbleAll(keys, values), err
+}
+
+func (e garbling) garbleAll(keys, values [][]byte) [][]byte {
+	for i := range values {
+		values[i] = e.garble(keys[i], values[i])
+	}
+	return values
+}
+
 func (d garblingReader) Get(dst, key []byte) ([]byte, bool, error) {
 	v, ok, err := d.DB.Get(dst, key)
 	return d.e.garble(key, v), ok, err

@@ -181,6 +181,18 @@ func (d *db) Get(dst, key []byte) ([]byte, bool, error) {
 	return append(dst, v...), ok, nil
 }
 
+func (d *db) GetMany(keys [][]byte) ([][]byte, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	values := make([][]byte, len(keys))
+	for i, k := range keys {
+		if v, ok := d.values[string(k)]; ok {
+			values[i] = append([]byte{}, v...)
+		}
+	}
+	return values, nil
+}
+
 func (d *db) Scan(from, to []byte, _ bool) checkpoint.Iterator {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

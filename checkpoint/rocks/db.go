@@ -6,6 +6,9 @@ package rocks
 import "C"
 
 import (
+	"encoding/binary"
+	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/linxGnu/grocksdb"
@@ -36,16 +39,63 @@ func (e *Engine) OpenReadOnly(dir string) (checkpoint.DB, error) {
 	return newDB(dir, d), nil
 }
 
+// leastRoom is the room for a value that Get makes before it knows its size.
+const leastRoom = 512
+
 func (d *db) Get(dst, key []byte) ([]byte, bool, error) {
-	v, err := d.db.GetPinned(d.get, key)
-	if err != nil {
+	n := len(dst)
+	if cap(dst)-n < leastRoom/8 {
+		dst = slices.Grow(dst, leastRoom)
+	}
+	room := dst[n:cap(dst)]
+	var size C.size_t
+	var rest unsafe.Pointer
+	var text *C.char
+	found := C.accessor_get(handle(unsafe.Pointer(d.db)), handle(unsafe.Pointer(d.get)),
+		(*C.char)(unsafe.Pointer(unsafe.SliceData(key))), C.size_t(len(key)),
+		(*C.char)(unsafe.Pointer(unsafe.SliceData(room))), C.size_t(len(room)), &size, &rest, &text)
+	if err := takeError(text); err != nil {
 		return dst, false, wrap("read", d.dir, err)
 	}
-	defer v.Destroy()
-	if !v.Exists() {
+	if found == 0 {
 		return dst, false, nil
 	}
-	return append(dst, v.Data()...), true, nil
+	dst = slices.Grow(dst, int(size))[:n+int(size)]
+	if rest != nil {
+		C.accessor_get_rest(rest, (*C.char)(unsafe.Pointer(unsafe.SliceData(dst[n:]))))
+	}
+	return dst, true, nil
+}
+
+func (d *db) GetMany(keys [][]byte) ([][]byte, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	size := 0
+	for _, k := range keys {
+		size += 4 + len(k)
+	}
+	text := make([]byte, 0, size)
+	for _, k := range keys {
+		text = append(binary.NativeEndian.AppendUint32(text, uint32(len(k))), k...)
+	}
+	var need C.size_t
+	var failed *C.char
+	result := C.accessor_multi_get(handle(unsafe.Pointer(d.db)), handle(unsafe.Pointer(d.get)),
+		(*C.char)(unsafe.Pointer(&text[0])), C.size_t(len(keys)), &need, &failed)
+	if err := takeError(failed); err != nil {
+		return nil, wrap("read", d.dir, err)
+	}
+	buf := make([]byte, int(need))
+	C.accessor_multi_take(result, (*C.char)(unsafe.Pointer(&buf[0])))
+	values := make([][]byte, len(keys))
+	for i := range values {
+		n := binary.NativeEndian.Uint32(buf)
+		if buf = buf[4:]; n != math.MaxUint32 {
+			values[i], buf = buf[:n:n], buf[n:]
+		}
+	}
+	return values, nil
 }
 
 func (d *db) Scan(from, to []byte, keep bool) checkpoint.Iterator {

@@ -1,6 +1,7 @@
 package rocks
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -148,7 +149,7 @@ func TestReadOnlyOpenChangesNothing(t *testing.T) {
 	}
 }
 
-func TestScanBounds(t *testing.T) {
+func TestReads(t *testing.T) {
 	e, dir := newEngine(t), t.TempDir()
 	tw, err := e.CreateTable(filepath.Join(dir, "t.sst"))
 	if err != nil {
@@ -198,6 +199,29 @@ func TestScanBounds(t *testing.T) {
 		}
 		if err := it.Close(); err != nil || n != tc.want {
 			t.Errorf("scan [%q, %q): %d entries, %v; want %d", tc.from, tc.to, n, err, tc.want)
+		}
+	}
+	var keys [][]byte
+	for i := range count {
+		keys = append(keys, fmt.Appendf(nil, "%06d", i), fmt.Appendf(nil, "%06d absent", i))
+	}
+	values, err := w.GetMany(keys)
+	if err != nil || len(values) != len(keys) {
+		t.Fatalf("%d values of %d keys, %v", len(values), len(keys), err)
+	}
+	for i := range count {
+		want := big[:i*7%(2*batchSize)]
+		if values[2*i] == nil || !bytes.Equal(values[2*i], want) || values[2*i+1] != nil {
+			t.Fatalf("values of %q and an absent key: %d bytes, %d bytes", keys[2*i], len(values[2*i]), len(values[2*i+1]))
+		}
+		for _, dst := range [][]byte{nil, []byte("before"), make([]byte, 0, 100_000)} {
+			got, found, err := w.Get(dst, keys[2*i])
+			if err != nil || !found || !bytes.Equal(got, append(bytes.Clone(dst), want...)) {
+				t.Fatalf("get %q after %d bytes: %d bytes, %t, %v", keys[2*i], len(dst), len(got), found, err)
+			}
+			if got, found, err = w.Get(dst, keys[2*i+1]); err != nil || found || !bytes.Equal(got, dst) {
+				t.Fatalf("get an absent key: %d bytes, %t, %v", len(got), found, err)
+			}
 		}
 	}
 	early := w.Scan(nil, nil, false)

@@ -6,6 +6,10 @@
 #include <memory>
 #include <string>
 
+#include <utility>
+#include <vector>
+
+#include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/file_system.h"
 #include "rocksdb/iterator.h"
@@ -33,6 +37,16 @@ namespace {
 struct IngestOptionsHandle { rocksdb::IngestExternalFileOptions rep; };
 struct IteratorHandle { rocksdb::Iterator* rep; };
 struct OptionsHandle { rocksdb::Options rep; };
+struct DBHandle { rocksdb::DB* rep; };
+struct ReadOptionsHandle { rocksdb::ReadOptions rep; };
+
+// The values of a multi_get.
+struct Values {
+  explicit Values(size_t n) : keys(n), values(n), statuses(n) {}
+  std::vector<Slice> keys;
+  std::vector<rocksdb::PinnableSlice> values;
+  std::vector<Status> statuses;
+};
 
 char* error_text(const Status& s) {
   if (s.ok()) return nullptr;
@@ -180,6 +194,76 @@ size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
   const Slice end(to, to_len);
   return fill(static_cast<IteratorHandle*>(iter)->rep, to_len ? &end : nullptr,
               buf, cap, need, err);
+}
+
+int accessor_get(void* db, void* read_options, const char* key, size_t key_len,
+                 char* buf, size_t cap, size_t* size, void** rest, char** err) {
+  rocksdb::DB* rep = static_cast<DBHandle*>(db)->rep;
+  rocksdb::PinnableSlice value;
+  const Status s =
+      rep->Get(static_cast<ReadOptionsHandle*>(read_options)->rep,
+               rep->DefaultColumnFamily(), Slice(key, key_len), &value);
+  *err = nullptr;
+  if (s.IsNotFound()) return 0;
+  if (!s.ok()) {
+    *err = error_text(s);
+    return 0;
+  }
+  *size = value.size();
+  if (value.size() <= cap) {
+    memcpy(buf, value.data(), value.size());
+    return 1;
+  }
+  *rest = new rocksdb::PinnableSlice(std::move(value));
+  return 2;
+}
+
+void accessor_get_rest(void* rest, char* buf) {
+  std::unique_ptr<rocksdb::PinnableSlice> value(
+      static_cast<rocksdb::PinnableSlice*>(rest));
+  memcpy(buf, value->data(), value->size());
+}
+
+void* accessor_multi_get(void* db, void* read_options, const char* keys, size_t n,
+                         size_t* size, char** err) {
+  rocksdb::DB* rep = static_cast<DBHandle*>(db)->rep;
+  auto result = std::make_unique<Values>(n);
+  for (Slice& key : result->keys) {
+    uint32_t len;
+    memcpy(&len, keys, 4);
+    key = Slice(keys + 4, len);
+    keys += 4 + len;
+  }
+  rep->MultiGet(static_cast<ReadOptionsHandle*>(read_options)->rep,
+                rep->DefaultColumnFamily(), n, result->keys.data(),
+                result->values.data(), result->statuses.data(),
+                /*sorted_input=*/true);
+  *err = nullptr;
+  *size = 4 * n;
+  for (size_t i = 0; i < n; i++) {
+    const Status& s = result->statuses[i];
+    if (s.ok()) {
+      *size += result->values[i].size();
+    } else if (!s.IsNotFound()) {
+      *err = error_text(s);
+      return nullptr;
+    }
+  }
+  return result.release();
+}
+
+void accessor_multi_take(void* result, char* buf) {
+  std::unique_ptr<Values> r(static_cast<Values*>(result));
+  for (size_t i = 0; i < r->keys.size(); i++) {
+    const Slice& value = r->values[i];
+    const uint32_t len =
+        r->statuses[i].ok() ? static_cast<uint32_t>(value.size()) : UINT32_MAX;
+    memcpy(buf, &len, 4);
+    buf += 4;
+    if (len == UINT32_MAX) continue;
+    memcpy(buf, value.data(), len);
+    buf += len;
+  }
 }
 
 void* accessor_table_open(void* options, const char* path, char** err) {

@@ -43,6 +43,22 @@ void accessor_writer_close(void* writer);
 size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
                           size_t cap, size_t* need, char** err);
 
+// Reads the value of one key into buf. Returns 1 where it is there and fits, with
+// its size in *size; 0 where there is no such key; 2 where it doesn't fit, with
+// what holds it in *rest, to be given to accessor_get_rest with a buffer of *size
+// bytes.
+int accessor_get(void* db, void* read_options, const char* key, size_t key_len,
+                 char* buf, size_t cap, size_t* size, void** rest, char** err);
+void accessor_get_rest(void* rest, char* buf);
+
+// Reads the values of n keys in ascending order: a u32 length (native order) and
+// a key each. *size is set to what accessor_multi_take needs: there it copies, for
+// each key, a u32 length and the value, or UINT32_MAX for a key that isn't there,
+// and frees the result.
+void* accessor_multi_get(void* db, void* read_options, const char* keys, size_t n,
+                         size_t* size, char** err);
+void accessor_multi_take(void* result, char* buf);
+
 // A reader of one table file. Errors as above.
 void* accessor_table_open(void* options, const char* path, char** err);
 char* accessor_table_verify(void* table);

@@ -24,6 +24,9 @@ func (r *run) imports() error {
 		}
 	}
 	parent := r.acc.Anchor()
+	if err := r.acc.Warm(r.ctx, parent.Hash); err != nil {
+		return err
+	}
 	started := time.Now()
 	for i := range r.Blocks {
 		r.Progress("import", int64(i), int64(r.Blocks))

@@ -7,34 +7,34 @@ import (
 	"accessor/forks"
 )
 
-// Cache keeps the pages' roots of groups that were read or made. A group is named
+// Cache keeps the parts of groups that were read or made. A group is named
 // by its root, so an entry is never wrong, on no fork. A nil Cache keeps nothing.
 type Cache struct {
-	most int // pages
+	most int // parts
 
 	mu    sync.Mutex
 	order list.List // of *cached, the next to go first
 	byID  map[groupID]*list.Element
-	pages int
+	parts int
 }
 
 type groupID struct {
 	root  forks.Hash
-	depth uint8 // the same keys may be a group at another depth, in other pages
+	depth uint8 // the same keys may be a group at another depth, in other parts
 }
 
 type cached struct {
-	id    groupID
-	pages []page
+	id groupID
+	parts
 }
 
-// pageCost is what a page takes in the cache, in bytes: 65, and its share of the
+// partCost is what a part takes in the cache, in bytes: 40, and its share of the
 // rest.
-const pageCost = 80
+const partCost = 48
 
 // NewCache gives a cache of at most so many bytes.
 func NewCache(size int) *Cache {
-	return &Cache{most: size / pageCost, byID: make(map[groupID]*list.Element)}
+	return &Cache{most: size / partCost, byID: make(map[groupID]*list.Element)}
 }
 
 // Clear empties the cache.
@@ -46,40 +46,49 @@ func (c *Cache) Clear() {
 	defer c.mu.Unlock()
 	c.order.Init()
 	c.byID = make(map[groupID]*list.Element)
-	c.pages = 0
+	c.parts = 0
 }
 
-func (c *Cache) get(root forks.Hash, depth uint8) ([]page, bool) {
+// full says that there is hardly room for more.
+func (c *Cache) full() bool {
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.parts > c.most-c.most/16
+}
+
+func (c *Cache) get(id groupID) (parts, bool) {
 	if c == nil {
 		return nil, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	el, ok := c.byID[groupID{root, depth}]
+	el, ok := c.byID[id]
 	if !ok {
 		return nil, false
 	}
 	c.order.MoveToBack(el)
-	return el.Value.(*cached).pages, true
+	return el.Value.(*cached).parts, true
 }
 
-func (c *Cache) put(root forks.Hash, depth uint8, pages []page) {
+func (c *Cache) put(id groupID, s parts) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := groupID{root, depth}
 	if el, ok := c.byID[id]; ok {
 		c.order.MoveToBack(el)
 		return
 	}
-	c.byID[id] = c.order.PushBack(&cached{id, pages})
-	c.pages += len(pages)
-	for c.pages > c.most && c.order.Len() > 1 {
+	c.byID[id] = c.order.PushBack(&cached{id, s})
+	c.parts += len(s)
+	for c.parts > c.most && c.order.Len() > 1 {
 		first := c.order.Remove(c.order.Front()).(*cached)
 		delete(c.byID, first.id)
-		c.pages -= len(first.pages)
+		c.parts -= len(first.parts)
 	}
 }
 

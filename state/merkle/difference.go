@@ -1,7 +1,5 @@
 package merkle
 
-import "accessor/forks"
-
 // FirstDifference gives the first range of keys, both ends included, in which two
 // tries differ, by descending from their roots: the smallest sub-trie of which no
 // side can be told to be the same. ok is false where they are equal.
@@ -14,14 +12,8 @@ func FirstDifference(a, b *Trie) (from, to [KeySize]byte, ok bool, err error) {
 		if y, err = y.open(); err != nil {
 			return from, to, false, err
 		}
-		countX, hashX, err := x.sum()
-		if err != nil {
-			return from, to, false, err
-		}
-		countY, hashY, err := y.sum()
-		if err != nil {
-			return from, to, false, err
-		}
+		countX, hashX := x.sum()
+		countY, hashY := y.sum()
 		if hashX == hashY {
 			return from, to, false, nil // only at the roots
 		}
@@ -40,23 +32,10 @@ func FirstDifference(a, b *Trie) (from, to [KeySize]byte, ok bool, err error) {
 		if err != nil {
 			return from, to, false, err
 		}
-		x, y = leftX, leftY
-		var same bool
-		if same, err = sameHashes(leftX, leftY); err != nil {
-			return from, to, false, err
-		}
-		if same {
+		_, hashX = leftX.sum()
+		_, hashY = leftY.sum()
+		if x, y = leftX, leftY; hashX == hashY {
 			x, y = rightX, rightY
 		}
 	}
-}
-
-func sameHashes(a, b cursor) (bool, error) {
-	hash := func(c cursor) (forks.Hash, error) { _, h, err := c.sum(); return h, err }
-	x, err := hash(a)
-	if err != nil {
-		return false, err
-	}
-	y, err := hash(b)
-	return x == y, err
 }

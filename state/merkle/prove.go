@@ -13,11 +13,11 @@ import (
 type cursor struct {
 	t *Trie
 	place
-	// One of these, by kind: a vertex of the top, pages of a group, or entries of
+	// One of these, by kind: a vertex of the top, parts of a group, or entries of
 	// a page.
 	kind    cursorKind
 	v       *vertex
-	pages   []page
+	parts   parts
 	entries []entry
 }
 
@@ -36,25 +36,25 @@ func (c cursor) open() (cursor, error) {
 	var err error
 	if c.kind == inTop && c.v != nil && c.v.isGroup() {
 		c.kind = inGroup
-		if c.pages, err = c.t.pages(c.v, c.place); err != nil {
+		if c.parts, err = c.t.group(c.v, c.place); err != nil {
 			return c, err
 		}
 	}
-	if c.kind == inGroup && len(c.pages) == 1 && c.pages[0].place == c.place {
+	if c.kind == inGroup && c.parts.isPage() {
 		c.kind = inPage
-		c.entries, err = c.t.entries(c.pages[0])
+		c.entries, err = c.t.entries(c.place, c.parts[0])
 	}
 	return c, err
 }
 
-func (c cursor) sum() (count int, hash forks.Hash, err error) {
+func (c cursor) sum() (count int, hash forks.Hash) {
 	switch c.kind {
 	case inGroup:
-		return fold(c.place, c.pages)
+		return c.parts.count(), c.parts.hash()
 	case inPage:
-		return len(c.entries), entriesRoot(int(c.depth), c.entries), nil
+		return len(c.entries), entriesRoot(int(c.depth), c.entries)
 	}
-	return countOf(c.v), hashOf(c.v), nil
+	return countOf(c.v), hashOf(c.v)
 }
 
 // children gives the two sides of a sub-trie with more than one key.
@@ -68,7 +68,7 @@ func (c cursor) children() (left, right cursor, err error) {
 	case inTop:
 		left.v, right.v = c.v.left, c.v.right
 	case inGroup:
-		left.pages, right.pages = split(c.place, c.pages, pageBits)
+		left.parts, right.parts = c.parts.children()
 	case inPage:
 		left.entries, right.entries = split(c.place, c.entries, entryBits)
 	}
@@ -102,9 +102,9 @@ type prover struct {
 // walk adds the nodes on the way to keys and, if asked, the pairs of those that
 // are there.
 func (p *prover) walk(c cursor, keys [][KeySize]byte, pairs bool) error {
-	count, _, err := c.sum()
-	if err != nil || count == 0 || len(keys) == 0 {
-		return err
+	count, _ := c.sum()
+	if count == 0 || len(keys) == 0 {
+		return nil
 	}
 	if count == 1 {
 		return p.leaf(c, keys, pairs)
@@ -113,14 +113,8 @@ func (p *prover) walk(c cursor, keys [][KeySize]byte, pairs bool) error {
 	if err != nil {
 		return err
 	}
-	_, lh, err := left.sum()
-	if err != nil {
-		return err
-	}
-	_, rh, err := right.sum()
-	if err != nil {
-		return err
-	}
+	_, lh := left.sum()
+	_, rh := right.sum()
 	p.Nodes = append(p.Nodes, Branch(lh, rh))
 	lkeys, rkeys := split(c.place, keys, func(k *[KeySize]byte) *[KeySize]byte { return k })
 	if err := p.walk(left, lkeys, pairs); err != nil {

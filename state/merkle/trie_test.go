@@ -2,6 +2,7 @@ package merkle_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +21,14 @@ type records map[string][]byte
 func (r records) Get(key []byte) ([]byte, bool, error) {
 	v, ok := r[string(key)]
 	return v, ok, nil
+}
+
+func (r records) GetMany(keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, k := range keys {
+		values[i] = r[string(k)]
+	}
+	return values, nil
 }
 
 func (r records) Scan(from, to []byte, yield func(key, value []byte) bool) error {
@@ -258,5 +267,54 @@ func TestUpdateRefusesBadWrites(t *testing.T) {
 		if _, _, err := trie.Update(tc.writes); !errors.Is(err, tc.want) {
 			t.Errorf("%s: error %v, want %v", name, err, tc.want)
 		}
+	}
+}
+
+// counting counts how often records are scanned.
+type counting struct {
+	records
+	scans *int
+}
+
+func (c counting) Scan(from, to []byte, yield func(key, value []byte) bool) error {
+	*c.scans++
+	return c.records.Scan(from, to, yield)
+}
+
+// A trie that was warmed up has its groups in memory.
+func TestWarm(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 0))
+	state := make(map[key][]byte)
+	for range 3000 {
+		state[shapes["spread"](rnd)] = []byte{1}
+	}
+	recs, root := build(t, state)
+	scans := 0
+	trie, err := merkle.Open(counting{recs, &scans}, root, merkle.NewCache(1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trie.Warm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := scans
+	if before < 15 {
+		t.Fatalf("%d scans to read all groups", before)
+	}
+	writes := make(map[key]*[]byte)
+	for k := range state {
+		writes[k] = nil
+	}
+	after, _, err := trie.Update(sortedWrites(writes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (after.Root() != forks.Hash{}) || scans != before {
+		t.Errorf("root %s, %d scans more; want none", after.Root(), scans-before)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := trie.Warm(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: error %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -184,6 +185,28 @@ func (s *Store) ReadDelta(h forks.Hash) (iter.Seq2[Write, error], error) {
 			yield(Write{}, err)
 		}
 	}, nil
+}
+
+// Written gives what a held block's delta says of a key; wrote is false where it
+// says nothing, and the value nil where it was deleted. Errors: ErrUnknown,
+// ErrDamaged.
+func (s *Store) Written(h forks.Hash, key []byte) (value []byte, wrote bool, err error) {
+	writes, err := s.ReadDelta(h)
+	if err != nil {
+		return nil, false, err
+	}
+	for w, err := range writes {
+		if err != nil {
+			return nil, false, err
+		}
+		if order := bytes.Compare(w.Key, key); order < 0 {
+			continue
+		} else if order > 0 || w.Delete {
+			return nil, order == 0, nil
+		}
+		return append([]byte{}, w.Value...), true, nil
+	}
+	return nil, false, nil
 }
 
 // readRecord reads the record that a table starts with.

@@ -80,10 +80,12 @@ type DB interface {
 	// short ranges that are asked for again. It must be closed before the
 	// database is.
 	Scan(from, to []byte, keep bool) Iterator
+	// ScanBack gives an iterator over the same keys, in descending order.
+	ScanBack(from, to []byte) Iterator
 	Close() error
 }
 
-// Iterator walks entries in ascending key order, used by one goroutine:
+// Iterator walks entries in key order, used by one goroutine:
 //
 //	for it.Next() { use(it.Key(), it.Value()) }
 //	if err := it.Close(); err != nil { ... }

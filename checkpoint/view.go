@@ -109,6 +109,15 @@ func (v *View) GetMany(keys [][]byte) ([][]byte, error) {
 // Scan walks the state's keys in [from, to); an empty to means no upper end.
 func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.h.db, from, to) }
 
+// ScanBack walks the same keys in descending order.
+func (v *View) ScanBack(from, to []byte) StateIterator {
+	end := stateEnd
+	if len(to) > 0 {
+		end = appendStateKey(nil, to)
+	}
+	return StateIterator{it: v.h.db.ScanBack(appendStateKey(nil, from), end)}
+}
+
 // Trie gives the commitment's records of the state.
 func (v *View) Trie() Records { return Records{v.h.db} }
 

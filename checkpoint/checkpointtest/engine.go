@@ -206,6 +206,13 @@ func (d *db) Scan(from, to []byte, _ bool) checkpoint.Iterator {
 	return it
 }
 
+func (d *db) ScanBack(from, to []byte) checkpoint.Iterator {
+	it := d.Scan(from, to, false).(*iterator)
+	slices.Reverse(it.keys)
+	slices.Reverse(it.values)
+	return it
+}
+
 func (d *db) Close() error { return nil }
 
 func (d *db) Ingest(paths []string) error {

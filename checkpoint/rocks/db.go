@@ -105,13 +105,37 @@ func (d *db) Scan(from, to []byte, keep bool) checkpoint.Iterator {
 	}
 	it := d.db.NewIterator(opts)
 	it.Seek(from)
-	i := &iterator{dir: d.dir, it: it}
-	if len(to) > 0 {
-		i.to = C.CBytes(to)
-	}
+	i := d.newIterator(it, to)
 	size := C.size_t(len(to))
 	i.fill = func(buf *C.char, cap C.size_t, need *C.size_t, text **C.char) C.size_t {
-		return C.accessor_iter_fill(handle(unsafe.Pointer(it)), (*C.char)(i.to), size, buf, cap, need, text)
+		return C.accessor_iter_fill(handle(unsafe.Pointer(it)), (*C.char)(i.end), size, buf, cap, need, text)
+	}
+	return i
+}
+
+func (d *db) ScanBack(from, to []byte) checkpoint.Iterator {
+	it := d.db.NewIterator(d.scan)
+	if len(to) == 0 {
+		it.SeekToLast()
+	} else if it.SeekForPrev(to); it.Valid() {
+		key := it.Key()
+		if string(key.Data()) == string(to) {
+			it.Prev()
+		}
+		key.Free()
+	}
+	i := d.newIterator(it, from)
+	size := C.size_t(len(from))
+	i.fill = func(buf *C.char, cap C.size_t, need *C.size_t, text **C.char) C.size_t {
+		return C.accessor_iter_fill_back(handle(unsafe.Pointer(it)), (*C.char)(i.end), size, buf, cap, need, text)
+	}
+	return i
+}
+
+func (d *db) newIterator(it *grocksdb.Iterator, end []byte) *iterator {
+	i := &iterator{dir: d.dir, it: it}
+	if len(end) > 0 {
+		i.end = C.CBytes(end)
 	}
 	return i
 }
@@ -131,7 +155,7 @@ type iterator struct {
 	batch
 	dir string
 	it  *grocksdb.Iterator
-	to  unsafe.Pointer // end key in C memory, nil where there is none
+	end unsafe.Pointer // key where it ends, in C memory; nil where there is none
 }
 
 func (i *iterator) Next() bool    { return i.next() }
@@ -144,7 +168,7 @@ func (i *iterator) Close() error {
 	}
 	i.free()
 	i.it.Close()
-	C.free(i.to)
+	C.free(i.end)
 	i.it = nil
 	return wrap("scan", i.dir, i.err)
 }

@@ -200,6 +200,17 @@ func TestReads(t *testing.T) {
 		if err := it.Close(); err != nil || n != tc.want {
 			t.Errorf("scan [%q, %q): %d entries, %v; want %d", tc.from, tc.to, n, err, tc.want)
 		}
+		back, last := w.ScanBack([]byte(tc.from), []byte(tc.to)), "\xff"
+		for n = 0; back.Next(); n++ {
+			key := string(back.Key())
+			if key < tc.from || tc.to != "" && key >= tc.to || key >= last {
+				t.Errorf("scan [%q, %q) back yields %q after %q", tc.from, tc.to, key, last)
+			}
+			last = key
+		}
+		if err := back.Close(); err != nil || n != tc.want {
+			t.Errorf("scan [%q, %q) back: %d entries, %v; want %d", tc.from, tc.to, n, err, tc.want)
+		}
 	}
 	var keys [][]byte
 	for i := range count {

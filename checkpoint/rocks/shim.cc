@@ -53,14 +53,15 @@ char* error_text(const Status& s) {
   return strdup(s.ToString().c_str());
 }
 
-size_t fill(rocksdb::Iterator* it, const Slice* to, char* buf, size_t cap,
-            size_t* need, char** err) {
+// Copies entries before `end`, or, going back, not before it.
+size_t fill(rocksdb::Iterator* it, const Slice* end, bool back, char* buf,
+            size_t cap, size_t* need, char** err) {
   size_t used = 0;
   *need = 0;
   *err = nullptr;
-  for (; it->Valid(); it->Next()) {
+  for (; it->Valid(); back ? it->Prev() : it->Next()) {
     const Slice k = it->key(), v = it->value();
-    if (to != nullptr && k.compare(*to) >= 0) break;
+    if (end != nullptr && (k.compare(*end) < 0) == back) break;
     const size_t size = 8 + k.size() + v.size();
     if (size > cap - used) {
       if (used == 0) *need = size;
@@ -193,7 +194,14 @@ size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
                           size_t cap, size_t* need, char** err) {
   const Slice end(to, to_len);
   return fill(static_cast<IteratorHandle*>(iter)->rep, to_len ? &end : nullptr,
-              buf, cap, need, err);
+              /*back=*/false, buf, cap, need, err);
+}
+
+size_t accessor_iter_fill_back(void* iter, const char* from, size_t from_len, char* buf,
+                               size_t cap, size_t* need, char** err) {
+  const Slice end(from, from_len);
+  return fill(static_cast<IteratorHandle*>(iter)->rep, &end, /*back=*/true, buf, cap,
+              need, err);
 }
 
 int accessor_get(void* db, void* read_options, const char* key, size_t key_len,
@@ -288,7 +296,8 @@ void* accessor_table_iter(void* table) {
 
 size_t accessor_table_iter_fill(void* iter, char* buf, size_t cap, size_t* need,
                                 char** err) {
-  return fill(static_cast<rocksdb::Iterator*>(iter), nullptr, buf, cap, need, err);
+  return fill(static_cast<rocksdb::Iterator*>(iter), nullptr, /*back=*/false, buf, cap,
+              need, err);
 }
 
 void accessor_table_iter_close(void* iter) {

@@ -43,6 +43,10 @@ void accessor_writer_close(void* writer);
 size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
                           size_t cap, size_t* need, char** err);
 
+// The same in descending order, from the current entry on and not before `from`.
+size_t accessor_iter_fill_back(void* iter, const char* from, size_t from_len, char* buf,
+                               size_t cap, size_t* need, char** err);
+
 // Reads the value of one key into buf. Returns 1 where it is there and fits, with
 // its size in *size; 0 where there is no such key; 2 where it doesn't fit, with
 // what holds it in *rest, to be given to accessor_get_rest with a buffer of *size

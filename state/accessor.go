@@ -47,6 +47,10 @@ type Config struct {
 	Store checkpoint.Options
 	// Owner names this program in locks. Default "import".
 	Owner string
+	// CacheBytes is how much memory the read cache takes at most, about, beside an
+	// index of which block wrote what. 0: there is none, and every read goes to a
+	// checkpoint. See DefaultCacheBytes.
+	CacheBytes int64
 	// Log gets what operators should know. Default: nothing.
 	Log *zap.Logger
 }
@@ -71,6 +75,7 @@ type Accessor struct {
 	store      *checkpoint.Store
 	commitment Commitment
 	tries      tries
+	reads      reads
 	locks      *locking.Table
 	owner      string
 	log        *zap.Logger
@@ -154,11 +159,13 @@ func (a *Accessor) sealUnfinished() {
 	}
 	for _, b := range unsealed {
 		v, err := a.View(context.Background(), b.Hash)
+		if err == nil {
+			_, err = v.checkpoint(context.Background())
+			v.Close()
+		}
 		if err != nil {
 			a.log.Warn("seal after a crash", zap.Stringer("block", b.Hash), zap.Error(err))
-			continue
 		}
-		v.Close()
 	}
 }
 
@@ -288,7 +295,7 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 			a.head = &head
 		}
 	}
-	return nil
+	return a.startCache(cfg.CacheBytes)
 }
 
 // Close ends background work and closes the store. Imports that wait fail with
@@ -297,10 +304,16 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 // nothing.
 func (a *Accessor) Close() error {
 	a.mu.Lock()
+	again := a.closed
 	a.closed = true
 	a.mu.Unlock()
+	if again {
+		return nil
+	}
 	a.close()
 	a.calls.Wait()
+	a.openViews(func(forks.Block) bool { return true })
+	a.closeCache()
 	return a.store.Close()
 }
 

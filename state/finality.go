@@ -91,6 +91,7 @@ func (a *Accessor) Finalize(ctx context.Context, h forks.Hash) (lost []forks.Blo
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotDescendant, err)
 	}
+	defer a.calls.Go(a.cacheAfterFinality)
 	if a.head != nil && !a.tree.IsAncestor(h, *a.head) {
 		a.head = nil // headLocked then takes the best leaf under h
 	}

@@ -106,12 +106,28 @@ func newChain(t testing.TB, e engineCase, opts checkpoint.Options) *chain {
 	return newChainFrom(t, e, opts, "alfred", 0)
 }
 
+// cacheBytes is the size of the read cache that the tests use. All must pass
+// whatever it is: ACCESSOR_TEST_CACHE says off, tiny or large, the default.
+func cacheBytes(t testing.TB) int64 {
+	switch size := os.Getenv("ACCESSOR_TEST_CACHE"); size {
+	case "off":
+		return 0
+	case "tiny":
+		return 2_000
+	case "", "large":
+		return 1 << 20
+	default:
+		t.Fatalf("ACCESSOR_TEST_CACHE=%s: want off, tiny or large", size)
+		return 0
+	}
+}
+
 func newChainFrom(t testing.TB, e engineCase, opts checkpoint.Options, anchor string, slot forks.Slot) *chain {
 	t.Helper()
 	c := &chain{t: t, engine: e, nodes: make(map[string]*node)}
 	engine, closeEngine := e.open()
 	opts.FileHook = c.hook.ask
-	c.cfg = state.Config{Dir: t.TempDir(), Engine: engine, Commitment: state.JAM{}, Store: opts}
+	c.cfg = state.Config{Dir: t.TempDir(), Engine: engine, Commitment: state.JAM{}, Store: opts, CacheBytes: cacheBytes(t)}
 	kv := make(contents)
 	for i := range 20 {
 		kv[key(fmt.Sprint("anchor ", i))] = strings.Repeat("a", i*3)
@@ -151,6 +167,17 @@ func (c contents) pairs() func(yield func(state.Pair, error) bool) {
 			}
 		}
 	}
+}
+
+// scan reads the whole state at a block, by its checkpoint.
+func (c *chain) scan(name string) error {
+	v, err := c.View(context.Background(), hash(name))
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	_, err = v.Size(context.Background())
+	return err
 }
 
 // reopen closes the store and opens it again: without working databases and
@@ -515,7 +542,92 @@ func (c *chain) compare(n *node) error {
 			return fmt.Errorf("state at %s: key %x: %q, %v, %v, want %q, %v", n.name, k, value, present, err, want, ok)
 		}
 	}
+	if err := compareMany(v, n.state); err != nil {
+		return fmt.Errorf("state at %s: %w", n.name, err)
+	}
 	return checkProofs(v, n)
+}
+
+// compareMany reads several keys at once, and scans in all ways.
+func compareMany(v *state.View, want contents) error {
+	ctx := context.Background()
+	keys := slices.Sorted(maps.Keys(want))
+	asked := [][]byte{[]byte(key("never written"))}
+	for i := range keys {
+		asked = append(asked, []byte(keys[len(keys)-1-i]), []byte(keys[i]))
+	}
+	values, err := v.MultiGet(ctx, asked)
+	if err != nil {
+		return err
+	}
+	present, err := v.HasMany(ctx, asked)
+	if err != nil {
+		return err
+	}
+	for i, k := range asked {
+		value, ok := want[string(k)]
+		has, err := v.Has(k)
+		if err != nil || (values[i] != nil) != ok || string(values[i]) != value || present[i] != ok || has != ok {
+			return fmt.Errorf("key %x: %q, %t, %t, %v; want %q, %t", k, values[i], present[i], has, err, value, ok)
+		}
+	}
+	var size state.Size
+	for k, value := range want {
+		size.Keys++
+		size.Bytes += int64(len(k) + len(value))
+	}
+	if got, err := v.Size(ctx); err != nil || got != size {
+		return fmt.Errorf("size %+v, %v; want %+v", got, err, size)
+	}
+	for _, opts := range []state.ScanOptions{
+		{}, {Reverse: true}, {Limit: 3}, {Limit: 3, Reverse: true}, {KeysOnly: true, Limit: 2},
+		{Prefix: []byte(key("anchor 1")[:8])}, {Prefix: []byte(key("anchor 1")[:8]), Reverse: true, Limit: 1},
+		{Prefix: []byte{0xff}}, {From: []byte{0x80}}, {From: []byte{0x40}, To: []byte{0xc0}, Reverse: true, Limit: 4},
+		{From: []byte{2}, To: []byte{1}},
+	} {
+		if err := comparePages(ctx, v, want, opts); err != nil {
+			return fmt.Errorf("scan %+v: %w", opts, err)
+		}
+	}
+	return nil
+}
+
+// comparePages walks from page to page.
+func comparePages(ctx context.Context, v *state.View, want contents, opts state.ScanOptions) error {
+	var keys []string
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if strings.HasPrefix(k, string(opts.Prefix)) && k >= string(opts.From) && (opts.To == nil || k < string(opts.To)) {
+			keys = append(keys, k)
+		}
+	}
+	if opts.Reverse {
+		slices.Reverse(keys)
+	}
+	for {
+		pairs, next, err := v.Page(ctx, opts)
+		if err != nil {
+			return err
+		}
+		if opts.Limit > 0 && len(pairs) > opts.Limit || next != nil && len(pairs) == 0 {
+			return fmt.Errorf("a page of %d", len(pairs))
+		}
+		for _, p := range pairs {
+			if len(keys) == 0 || string(p.Key) != keys[0] || !opts.KeysOnly && string(p.Value) != want[keys[0]] || opts.KeysOnly && p.Value != nil {
+				return fmt.Errorf("pair %x %q; %d keys were to come", p.Key, p.Value, len(keys))
+			}
+			keys = keys[1:]
+		}
+		switch {
+		case next == nil && len(keys) > 0:
+			return fmt.Errorf("%d keys are missing", len(keys))
+		case next == nil:
+			return nil
+		case opts.Reverse:
+			opts.To = next
+		default:
+			opts.From = next
+		}
+	}
 }
 
 // footprint is all that an import leaves behind: blocks, deltas, checkpoints.

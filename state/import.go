@@ -93,6 +93,7 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
 		}
 		return Result{}, err
 	}
+	a.cacheWrites(rec, ws)
 	a.settle(rec.Block, flight)
 
 	// The block is held from here on, whatever happens to its checkpoint.

@@ -38,8 +38,12 @@ func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
 // ErrNoTrie, merkle.ErrOrder, and the store's.
 func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
+	cv, err := v.checkpoint(context.Background())
+	if err != nil {
+		return nil, err
+	}
 	walk := func(from []byte, yield func(key, value []byte) bool) error {
-		it := v.v.Scan(from, nil)
+		it := cv.Scan(from, nil)
 		for it.Next() && yield(it.Key(), it.Value()) {
 			continue
 		}
@@ -55,14 +59,18 @@ func (v *View) prove(s *merkle.Statement, with func(*merkle.Trie) (*merkle.Proof
 	if !a.commitment.Rooted() {
 		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, ErrNoTrie)
 	}
+	cv, err := v.checkpoint(context.Background())
+	if err != nil {
+		return nil, err
+	}
 	var p *merkle.Proof
-	trie, err := a.trieAt(b, v.v.Trie())
+	trie, err := a.trieAt(b, cv.Trie())
 	if err == nil {
 		p, err = with(trie)
 	}
 	if errors.Is(err, merkle.ErrDamaged) {
 		a.log.Warn("prove with a trie that is made from the state", zap.Stringer("block", b.Hash), zap.Error(err))
-		if trie, err = a.trieOf(b, v.v.Scan(nil, nil)); err == nil {
+		if trie, err = a.trieOf(b, cv.Scan(nil, nil)); err == nil {
 			p, err = with(trie)
 		}
 	}
@@ -98,7 +106,11 @@ func (v *View) RootAfter(puts []Pair, dels [][]byte) (forks.Hash, error) {
 	if err != nil {
 		return forks.Hash{}, fmt.Errorf("root after a write set: %w", err)
 	}
-	trie, err := a.trieAt(b, v.v.Trie())
+	cv, err := v.checkpoint(context.Background())
+	if err != nil {
+		return forks.Hash{}, err
+	}
+	trie, err := a.trieAt(b, cv.Trie())
 	if err == nil {
 		trie, _, err = trie.Update(trieWrites(ws))
 	}
@@ -121,7 +133,11 @@ func (a *Accessor) Root(ctx context.Context, h forks.Hash) (forks.Block, error) 
 	if !a.commitment.Rooted() {
 		return b, ErrNoTrie
 	}
-	return b, a.verifyRoot(b, v.v.Scan(nil, nil))
+	cv, err := v.checkpoint(ctx)
+	if err != nil {
+		return b, err
+	}
+	return b, a.verifyRoot(b, cv.Scan(nil, nil))
 }
 
 // verifyTrie recomputes a block's root from all pairs of its state, and compares

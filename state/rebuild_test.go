@@ -118,6 +118,14 @@ func (d *sickDB) Scan(from, to []byte, keep bool) checkpoint.Iterator {
 	return it
 }
 
+func (d *sickDB) ScanBack(from, to []byte) checkpoint.Iterator {
+	it := d.WorkingDB.ScanBack(from, to)
+	if d.outbreak.Load() > d.born {
+		return sickIterator{it}
+	}
+	return it
+}
+
 func (d *sickDB) Get(dst, key []byte) ([]byte, bool, error) {
 	if d.outbreak.Load() > d.born {
 		return dst, false, errSick

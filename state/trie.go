@@ -82,7 +82,11 @@ func (a *Accessor) Warm(ctx context.Context, block forks.Hash) error {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	defer v.Close()
-	trie, err := a.trieAt(v.Block(), v.v.Trie())
+	cv, err := v.checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	trie, err := a.trieAt(v.Block(), cv.Trie())
 	if err == nil {
 		err = trie.Warm(ctx)
 	}

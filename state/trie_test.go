@@ -168,6 +168,14 @@ func (d garblingReader) Scan(from, to []byte, keep bool) checkpoint.Iterator {
 	return garblingIterator{d.DB.Scan(from, to, keep), d.e}
 }
 
+func (d garblingDB) ScanBack(from, to []byte) checkpoint.Iterator {
+	return garblingIterator{d.WorkingDB.ScanBack(from, to), d.e}
+}
+
+func (d garblingReader) ScanBack(from, to []byte) checkpoint.Iterator {
+	return garblingIterator{d.DB.ScanBack(from, to), d.e}
+}
+
 func (i garblingIterator) Value() []byte { return i.e.garble(i.Key(), i.Iterator.Value()) }
 
 func newGarbledChain(t *testing.T) (*chain, garbling) {

@@ -1,30 +1,36 @@
 package state
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"slices"
+	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
 	"accessor/checkpoint"
 	"accessor/forks"
+	"accessor/state/cache"
 )
 
-// View is the state at one block. It is safe for concurrent use until it is
-// closed.
+// View is the state at one block. All that is read of it is of that block, whatever
+// is imported, finalized or pruned meanwhile. It is safe for concurrent use until it
+// is closed.
 type View struct {
 	a *Accessor
-	v *checkpoint.View
+	b forks.Block
+	// path is the block's in the read cache; nil where its reads don't go there.
+	path *cache.Path
+
+	mu    sync.Mutex
+	state atomic.Pointer[checkpoint.View] // opened by the first read that needs it
 }
 
 // View opens the state at a block. Where its checkpoint can't be used, the state
 // is rebuilt from the nearest usable ancestor's; a checkpoint that is missing or
-// damaged is made again. Errors: ErrUnknownBlock, ErrUnavailable, and the
-// store's.
+// damaged is made again. With a read cache that is left to the first read that
+// needs the checkpoint. Errors: ErrUnknownBlock, ErrUnavailable, and the store's.
 func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
@@ -35,15 +41,70 @@ func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.store.OpenView(h)
-	if err != nil {
-		v, err = a.rebuild(ctx, b, err)
+	v := &View{a: a, b: b}
+	if a.reads.cache != nil {
+		v.path = a.reads.cache.At(h)
+	}
+	a.reads.opened(v)
+	// The block may have been pruned since it was looked up: then nobody would have
+	// opened the state for this view.
+	if _, err = a.Block(h); err == nil && v.path == nil {
+		_, err = v.open(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open state at block %s: %w", h, err)
+		v.Close()
+		return nil, err
 	}
-	return &View{a: a, v: v}, nil
+	return v, nil
 }
+
+// open gives the state itself.
+func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
+	if cv := v.state.Load(); cv != nil {
+		return cv, nil
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if cv := v.state.Load(); cv != nil {
+		return cv, nil
+	}
+	cv, err := v.a.store.OpenView(v.b.Hash)
+	if err != nil {
+		cv, err = v.a.rebuild(ctx, v.b, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open state at block %s: %w", v.b.Hash, err)
+	}
+	v.state.Store(cv)
+	return cv, nil
+}
+
+// checkpoint gives the state itself to a read. Error: checkpoint.ErrClosed.
+func (v *View) checkpoint(ctx context.Context) (*checkpoint.View, error) {
+	if cv := v.state.Load(); cv != nil {
+		return cv, nil
+	}
+	ctx, end, err := v.a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return v.open(ctx)
+}
+
+// Close gives the view back. Closing twice is safe; the view is used by nobody by
+// then.
+func (v *View) Close() {
+	v.a.reads.closed(v)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if cv := v.state.Load(); cv != nil {
+		cv.Close()
+	}
+}
+
+// Block is the block that the view is about.
+func (v *View) Block() forks.Block { return v.b }
 
 // leaveAlone says whether a checkpoint that can't be used must stay as it is:
 // pruned on purpose, or locked by another process.
@@ -84,121 +145,4 @@ func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (*ch
 		return a.store.ViewOf(w), nil
 	}
 	return a.store.ViewOf(w), nil
-}
-
-// Block is the block that the view is about.
-func (v *View) Block() forks.Block { return v.v.At() }
-
-// Get gives the value of a key; present is false where the state has no such
-// key.
-func (v *View) Get(key []byte) (value []byte, present bool, err error) {
-	return v.v.Get(nil, key)
-}
-
-// All yields the state's pairs with keys in [from, to), in key order; an empty
-// to means no upper end. The slices are valid until the next pair. An error
-// comes as the last element.
-func (v *View) All(from, to []byte) iter.Seq2[Pair, error] {
-	return func(yield func(Pair, error) bool) {
-		it := v.v.Scan(from, to)
-		for it.Next() {
-			if !yield(Pair{Key: it.Key(), Value: it.Value()}, nil) {
-				_ = it.Close()
-				return
-			}
-		}
-		if err := it.Close(); err != nil {
-			yield(Pair{}, err)
-		}
-	}
-}
-
-// Close gives the view back.
-func (v *View) Close() { v.v.Close() }
-
-// Difference is a key that differs between two states. A nil value means that
-// the state doesn't have the key.
-type Difference struct {
-	Key  []byte
-	A, B []byte
-}
-
-// Diff gives the keys that differ between the states at two blocks, in key
-// order, and their common ancestor. It reads only what the blocks between
-// wrote. Errors: ErrUnknownBlock, and the store's.
-func (a *Accessor) Diff(ctx context.Context, from, to forks.Hash) (diff []Difference, common forks.Block, err error) {
-	ctx, end, err := a.begin(ctx)
-	if err != nil {
-		return nil, common, err
-	}
-	defer end()
-	keys, common, err := a.written(ctx, from, to)
-	if err != nil {
-		return nil, common, err
-	}
-	va, err := a.View(ctx, from)
-	if err != nil {
-		return nil, common, err
-	}
-	defer va.Close()
-	vb, err := a.View(ctx, to)
-	if err != nil {
-		return nil, common, err
-	}
-	defer vb.Close()
-	for _, key := range keys {
-		x, inA, err := va.Get([]byte(key))
-		if err != nil {
-			return nil, common, err
-		}
-		y, inB, err := vb.Get([]byte(key))
-		if err != nil {
-			return nil, common, err
-		}
-		if inA != inB || !bytes.Equal(x, y) {
-			diff = append(diff, Difference{Key: []byte(key), A: valueOrNil(x, inA), B: valueOrNil(y, inB)})
-		}
-	}
-	return diff, common, nil
-}
-
-// valueOrNil keeps an empty value apart from none.
-func valueOrNil(v []byte, present bool) []byte {
-	switch {
-	case !present:
-		return nil
-	case v == nil:
-		return []byte{}
-	}
-	return v
-}
-
-// written gives the keys that the blocks between two blocks wrote, sorted.
-func (a *Accessor) written(ctx context.Context, from, to forks.Hash) (keys []string, common forks.Block, err error) {
-	var undo, apply []forks.Block
-	a.ReadTree(func(t *forks.Tree) {
-		if common, err = t.CommonAncestor(from, to); err == nil {
-			undo, apply, err = t.Path(from, to)
-		}
-	})
-	if err != nil {
-		return nil, common, fmt.Errorf("%w: %w", ErrUnknownBlock, err)
-	}
-	for _, b := range slices.Concat(undo, apply) {
-		if err := context.Cause(ctx); err != nil {
-			return nil, common, err
-		}
-		writes, err := a.store.ReadDelta(b.Hash)
-		if err != nil {
-			return nil, common, err
-		}
-		for w, err := range writes {
-			if err != nil {
-				return nil, common, err
-			}
-			keys = append(keys, string(w.Key))
-		}
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys), common, nil
 }

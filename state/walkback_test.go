@@ -171,8 +171,8 @@ func TestNoAncestorUsable(t *testing.T) {
 		err := c.refuse(fork, state.ErrUnavailable, "pruned", "missing", "damaged")
 		c.wantUnavailable(err, "b3", "b3 pruned, b2 missing, b1 damaged, alfred missing")
 		for _, name := range []string{"b1", "b3"} {
-			if _, err := c.View(context.Background(), hash(name)); !errors.Is(err, state.ErrUnavailable) {
-				t.Errorf("view at %s: %v", name, err)
+			if err := c.scan(name); !errors.Is(err, state.ErrUnavailable) {
+				t.Errorf("scan at %s: %v", name, err)
 			}
 		}
 		got, _ := c.problems()
@@ -219,8 +219,8 @@ func TestDamagedDelta(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.refuse(c.block("fork", "b2"), checkpoint.ErrDamaged, hash("b1").String())
-		if _, err := c.View(context.Background(), hash("b3")); !errors.Is(err, checkpoint.ErrDamaged) {
-			t.Errorf("view at b3: %v", err)
+		if err := c.scan("b3"); !errors.Is(err, checkpoint.ErrDamaged) {
+			t.Errorf("scan at b3: %v", err)
 		}
 		got, _ := c.problems()
 		want := []string{"b2 damaged", "b2 damaged", "b2 state", "b3 damaged", "b3 state", "b4 damaged", "b4 state"}

@@ -1,0 +1,201 @@
+package state
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"accessor/checkpoint"
+	"accessor/forks"
+	"accessor/state/cache"
+)
+
+// DefaultCacheBytes is a good size of the read cache for a program that serves
+// others.
+const DefaultCacheBytes = 64 << 20
+
+// reads are the read cache, and the views that are open.
+type reads struct {
+	cache *cache.Cache // nil where it is off
+	ready chan struct{}
+
+	mu   sync.Mutex
+	open map[*View]struct{}
+}
+
+func (r *reads) opened(v *View) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open[v] = struct{}{}
+}
+
+func (r *reads) closed(v *View) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, v)
+}
+
+// openViews opens the states of the views that match, which have left that to
+// their first read: what they read of is about to go.
+func (a *Accessor) openViews(match func(forks.Block) bool) {
+	a.reads.mu.Lock()
+	views := slices.Collect(maps.Keys(a.reads.open))
+	a.reads.mu.Unlock()
+	for _, v := range views {
+		if v.state.Load() != nil || !match(v.b) {
+			continue
+		}
+		if _, err := v.open(context.Background()); err != nil {
+			a.log.Warn("open the state of a view", zap.Stringer("block", v.b.Hash), zap.Error(err))
+		}
+	}
+}
+
+// startCache makes the read cache and begins to load its index, beside the reads,
+// which go to the checkpoints until then.
+func (a *Accessor) startCache(size int64) error {
+	a.reads.open = make(map[*View]struct{})
+	a.reads.ready = make(chan struct{})
+	if size <= 0 {
+		close(a.reads.ready)
+		return nil
+	}
+	var err error
+	if a.reads.cache, err = cache.New(cache.Options{Bytes: size}); err != nil {
+		return err
+	}
+	a.calls.Go(func() {
+		defer close(a.reads.ready)
+		a.loadCache(a.Anchor())
+	})
+	return nil
+}
+
+// CacheReady is closed once the read cache has its index, or will not have one.
+func (a *Accessor) CacheReady() <-chan struct{} { return a.reads.ready }
+
+// CacheMisses is how many reads the cache could not answer though it has an index.
+func (a *Accessor) CacheMisses() int64 {
+	if a.reads.cache == nil {
+		return 0
+	}
+	return a.reads.cache.Misses()
+}
+
+// loadCache gives the read cache its index of the blocks above a base.
+func (a *Accessor) loadCache(base forks.Block) {
+	rec, err := a.store.Get(base.Hash)
+	if err == nil {
+		err = a.reads.cache.Load(cache.Block{Hash: rec.Hash, Number: rec.Number}, a.writtenAbove(base))
+	}
+	if err != nil && a.closing.Err() == nil {
+		a.log.Warn("reads go without the cache", zap.Error(err))
+	}
+}
+
+// writtenAbove yields the blocks above a base, parents before children, and the keys
+// that they wrote.
+func (a *Accessor) writtenAbove(base forks.Block) iter.Seq2[cache.Block, iter.Seq2[[]byte, error]] {
+	return func(yield func(cache.Block, iter.Seq2[[]byte, error]) bool) {
+		for _, rec := range a.store.Records() {
+			if rec.Slot > base.Slot && !rec.Anchor &&
+				!yield(cache.Block{Hash: rec.Hash, Parent: rec.Parent, Number: rec.Number}, a.keysWritten(rec.Hash)) {
+				return
+			}
+		}
+	}
+}
+
+func (a *Accessor) keysWritten(h forks.Hash) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if err := context.Cause(a.closing); err != nil {
+			yield(nil, err)
+			return
+		}
+		writes, err := a.store.ReadDelta(h)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for w, err := range writes {
+			if !yield(w.Key, err) {
+				return
+			}
+		}
+	}
+}
+
+// cacheWrites tells the read cache what a block wrote, before the block can be read.
+func (a *Accessor) cacheWrites(rec *checkpoint.Record, ws checkpoint.WriteSet) {
+	if a.reads.cache == nil {
+		return
+	}
+	b := cache.Block{Hash: rec.Hash, Parent: rec.Parent, Number: rec.Number}
+	full, err := a.reads.cache.Add(b, func(yield func([]byte, error) bool) {
+		for _, w := range ws {
+			if !yield(w.Key, nil) {
+				return
+			}
+		}
+	})
+	if err != nil || full {
+		a.calls.Go(a.shrinkCache)
+	}
+}
+
+// shrinkCache moves the base of the cache's index up, half the way to finalized.
+// Where finality is too far behind for that, the cache is given up until it goes on.
+func (a *Accessor) shrinkCache() {
+	c := a.reads.cache
+	base, ok := c.Base()
+	if !ok {
+		return
+	}
+	var to forks.Hash
+	a.ReadTree(func(t *forks.Tree) {
+		finalized := t.Finalized()
+		steps := (t.Height(finalized.Hash) - t.Height(base) + 1) / 2
+		for b := range t.Ancestors(finalized.Hash) {
+			if steps--; steps < 0 || b.Hash == base {
+				to = b.Hash
+				break
+			}
+		}
+	})
+	if to == base || (to == forks.Hash{}) {
+		a.log.Warn("reads go without the cache until more is finalized: its index is full")
+		c.Stop()
+		return
+	}
+	c.Advance(to)
+}
+
+// cacheAfterFinality brings the cache back where it was given up.
+func (a *Accessor) cacheAfterFinality() {
+	if a.reads.cache == nil {
+		return
+	}
+	select {
+	case <-a.reads.ready:
+	default:
+		return
+	}
+	if _, ok := a.reads.cache.Base(); ok {
+		return
+	}
+	var finalized forks.Block
+	a.ReadTree(func(t *forks.Tree) { finalized = t.Finalized() })
+	a.calls.Go(func() { a.loadCache(finalized) })
+}
+
+// closeCache ends the cache. Views that are still open don't use it any more.
+func (a *Accessor) closeCache() {
+	if a.reads.cache != nil {
+		a.reads.cache.Stop()
+		a.reads.cache.Close()
+	}
+}

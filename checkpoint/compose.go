@@ -72,11 +72,11 @@ func (s *Store) compose(from, to *entry) ([]piece, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []piece
-	for x := to; x != from; {
+	for x := to; x == nil || x.rec.Hash != from.rec.Hash; {
 		if x == nil || x.height <= from.height {
 			return nil, fmt.Errorf("compose: block %s is not a descendant of %s", to.rec.Hash, from.rec.Hash)
 		}
-		p := piece{path: s.deltaPath(x.rec.Block), at: x, from: x.parent, size: x.rec.DeltaSize}
+		p := piece{path: s.deltaPath(x.rec.Block), at: x, from: x.parent(), size: x.rec.DeltaSize}
 		for _, r := range x.runs {
 			if r.count <= x.height-from.height {
 				p = piece{path: s.runPath(x.rec.Block, r.count), at: x, from: x.up(r.count), size: r.size, run: true}
@@ -93,7 +93,7 @@ func (s *Store) compose(from, to *entry) ([]piece, error) {
 func (s *Store) nearestImage(e *entry) *entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for x := e; x != nil; x = x.parent {
+	for x := e; x != nil; x = x.parent() {
 		if x.image != nil {
 			return x
 		}

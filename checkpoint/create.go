@@ -105,7 +105,7 @@ func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter
 
 // anchorImage makes the image and the checkpoint of the anchor from its delta.
 func (s *Store) anchorImage() error {
-	e := s.anchor
+	e := s.anchorEntry()
 	dir := s.tmpPath(dirTmp, "anchor")
 	db, err := s.engine.OpenWorking(dir)
 	if err != nil {

@@ -134,6 +134,9 @@ func (s *Store) Record(rec *Record) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if parent != nil {
+		parent = s.entries[rec.Parent] // which may have become the anchor meanwhile
+	}
 	s.addLocked(*rec, parent)
 	return nil
 }
@@ -143,7 +146,8 @@ func (s *Store) addLocked(rec Record, parent *entry) *entry {
 	if rec.Anchor {
 		s.anchor = e
 	} else {
-		e.parent, e.height = parent, parent.height+1
+		e.height = parent.height + 1
+		e.above.Store(parent)
 	}
 	s.entries[rec.Hash] = e
 	s.number = max(s.number, rec.Number)

@@ -57,12 +57,14 @@ const (
 	prefixSeal  = 's'
 	prefixImage = 'i'
 	prefixRun   = 'r'
+	prefixGone  = 'g'
 	prefixMeta  = 'm'
 )
 
 func blockKey(h forks.Hash) []byte { return append([]byte{prefixBlock}, h[:]...) }
 func sealKey(h forks.Hash) []byte  { return append([]byte{prefixSeal}, h[:]...) }
 func imageKey(h forks.Hash) []byte { return append([]byte{prefixImage}, h[:]...) }
+func goneKey(h forks.Hash) []byte  { return append([]byte{prefixGone}, h[:]...) }
 func metaKey(name string) []byte   { return append([]byte{prefixMeta}, name...) }
 
 func runKey(h forks.Hash, count int) []byte {

@@ -28,6 +28,9 @@ func (s *Store) load() error {
 	if err := s.loadDerived(); err != nil {
 		return err
 	}
+	if err := s.finishPruning(); err != nil {
+		return err
+	}
 	if err := s.takeInDeltas(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -73,7 +74,7 @@ func (m *maintenance) poke(e *entry) {
 	m.pendingMu.Lock()
 	replaced := false
 	for i, p := range m.pending {
-		if p == e || p == e.parent {
+		if p == e || p == e.parent() {
 			m.pending[i], replaced = e, true
 			break
 		}
@@ -359,7 +360,7 @@ func (s *Store) imageDue(tip *entry) *entry {
 		return top
 	}
 	var size int64
-	for x := top; x != im; x = x.parent {
+	for x := top; x != nil && x.rec.Hash != im.rec.Hash; x = x.parent() {
 		size += x.rec.DeltaSize
 	}
 	s.mu.Lock()
@@ -383,7 +384,7 @@ func (s *Store) usableImage(e *entry) (*entry, error) {
 			if err := s.anchorImage(); err != nil {
 				return nil, fmt.Errorf("make the anchor's image again: %w", err)
 			}
-			return s.anchor, nil
+			return s.anchorEntry(), nil
 		}
 		s.mu.Lock()
 		im := at.image
@@ -422,6 +423,11 @@ const imageTable = 64 << 20
 // makeImage writes the whole state at a block into new tables and seals them as
 // an image. It reads every table below on the way, and checks the state's root.
 func (s *Store) makeImage(e *entry) error {
+	s.building.Lock()
+	defer s.building.Unlock()
+	if held, err := s.entry(e.rec.Hash); err != nil || held != e {
+		return err // it was pruned meanwhile
+	}
 	base, err := s.usableImage(e)
 	if err != nil {
 		return err
@@ -552,7 +558,7 @@ func (iw *imageWriter) put(key, stored []byte) error {
 	iw.filled += n
 	const step = 1 << 20
 	if before := iw.size; before/step != (before+n)/step {
-		if err := iw.pace(before); err != nil {
+		if err := iw.s.pace(context.Background(), iw.started, before); err != nil {
 			return err
 		}
 	}
@@ -560,14 +566,16 @@ func (iw *imageWriter) put(key, stored []byte) error {
 	return iw.table.Put(key, stored)
 }
 
-// pace waits until writing so many bytes is within the rate.
-func (iw *imageWriter) pace(written int64) error {
-	s := iw.s
-	if s.maintain.done == nil { // the anchor's image, while nobody imports
+// pace waits until having written so many bytes since then is within the rate of
+// images.
+func (s *Store) pace(ctx context.Context, since time.Time, written int64) error {
+	if s.maintain.done == nil { // nobody imports
 		return nil
 	}
-	due := iw.started.Add(time.Duration(float64(written) / float64(s.opts.ImageRate) * float64(time.Second)))
+	due := since.Add(time.Duration(float64(written) / float64(s.opts.ImageRate) * float64(time.Second)))
 	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	case <-s.maintain.done:
 		return ErrClosed
 	case <-time.After(time.Until(due)):

@@ -108,6 +108,7 @@ func lockDir(dir string, engine Engine, opts Options) (*Store, error) {
 
 		opening:   fmt.Sprintf("%08x", rand.Uint32()),
 		undecided: make(map[forks.Hash]bool),
+		pruned:    make(map[forks.Hash]forks.Slot),
 	}
 	path := filepath.Join(dir, fileLock)
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)

@@ -85,6 +85,11 @@ func (s *Store) recover(report *Recovery, drop bool, progress func(done, all int
 	if err := s.replaceRecords(report, found.records); err != nil {
 		return err
 	}
+	for _, name := range found.passed {
+		if err := s.trash(s.path(dirDeltas, name)); err != nil {
+			return err
+		}
+	}
 	for _, l := range found.lost {
 		if err := s.moveToLost(dirDeltas, func(n string) bool { return n == l.name }); err != nil {
 			return err
@@ -107,6 +112,7 @@ func (s *Store) recover(report *Recovery, drop bool, progress func(done, all int
 type readable struct {
 	records []Record // that hang together, parents first
 	lost    []lostDelta
+	passed  []string // names of files that a pruning has left behind
 }
 
 type lostDelta struct {
@@ -120,14 +126,16 @@ func (s *Store) readDeltas(progress func(done, all int)) (out readable, err erro
 	if err != nil {
 		return out, err
 	}
-	var found []Record
-	anchors := 0
+	var found, anchors []Record
 	for i, d := range names { // by slot, since names start with it
+		if filepath.Ext(d.Name()) == ".anchor" {
+			out.passed = append(out.passed, d.Name()) // of a pruning that was not recorded
+			continue
+		}
 		rec, err := s.checkDelta(s.path(dirDeltas, d.Name()))
 		switch {
 		case err == nil && rec.Anchor:
-			anchors++
-			out.records = append(out.records, rec)
+			anchors = append(anchors, rec)
 		case err == nil:
 			found = append(found, rec)
 		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrFormat):
@@ -139,12 +147,24 @@ func (s *Store) readDeltas(progress func(done, all int)) (out readable, err erro
 			progress(i+1, len(names))
 		}
 	}
-	if anchors != 1 {
+	if n := len(anchors); n == 0 || n > 1 && anchors[n-1].Parent == (forks.Hash{}) {
 		return out, fmt.Errorf("%w: %d of the %d deltas in %s are an anchor's, want one: bring that folder back from a backup",
-			ErrEmpty, anchors, len(names), s.path(dirDeltas))
+			ErrEmpty, n, len(names), s.path(dirDeltas))
 	}
-	held := map[forks.Hash]forks.Slot{out.records[0].Hash: out.records[0].Slot}
+	// Pruning moves the anchor up, and may have been stopped before it had removed
+	// what is below.
+	anchor := anchors[len(anchors)-1]
+	for _, old := range anchors[:len(anchors)-1] {
+		out.passed = append(out.passed, Name(old.Block)+".sst")
+	}
+	moved := anchor.Parent != forks.Hash{}
+	out.records = append(out.records, anchor)
+	held := map[forks.Hash]forks.Slot{anchor.Hash: anchor.Slot}
 	for _, rec := range found {
+		if moved && rec.Slot <= anchor.Slot {
+			out.passed = append(out.passed, Name(rec.Block)+".sst")
+			continue
+		}
 		if slot, ok := held[rec.Parent]; !ok || slot >= rec.Slot {
 			out.lost = append(out.lost, lostDelta{Name(rec.Block) + ".sst", fmt.Errorf("%w: parent %s", ErrUnknown, rec.Parent)})
 			continue

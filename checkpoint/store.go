@@ -132,6 +132,8 @@ type Store struct {
 	views    map[forks.Hash]*handle
 	closed   bool
 
+	building sync.Mutex                // one image is made at a time, or the anchor moved; taken before maintain.mu
+	pruned   map[forks.Hash]forks.Slot // the newest blocks that were pruned. Guarded by mu
 	maintain maintenance
 	images   sync.Mutex    // one at a time gives images up, or makes the anchor's again
 	opening  string        // a word that no other opening of the store has, for names
@@ -150,8 +152,8 @@ type Store struct {
 // entry is a block of the store.
 type entry struct {
 	rec    Record
-	parent *entry // nil at the anchor
-	height int    // number of ancestors
+	above  atomic.Pointer[entry] // the parent; nil at the anchor, which pruning moves
+	height int                   // number of ancestors up to the store's first anchor
 
 	// Guarded by Store.mu.
 	seal  *seal  // nil: no checkpoint
@@ -160,10 +162,12 @@ type entry struct {
 	runs  []*run // that end at this block, shortest first
 }
 
+func (e *entry) parent() *entry { return e.above.Load() }
+
 // up gives the ancestor n generations above.
 func (e *entry) up(n int) *entry {
 	for ; n > 0 && e != nil; n-- {
-		e = e.parent
+		e = e.parent()
 	}
 	return e
 }

@@ -109,7 +109,7 @@ func (s *Store) adopt(e *entry, tables int) (*Working, error) {
 // takePrepared gives the newest prepared working database that is close below e.
 func (s *Store) takePrepared(e *entry) *Working {
 	near := make(map[*entry]bool)
-	for x, n := e, 0; x != nil && n < adoptWithin; x, n = x.parent, n+1 {
+	for x, n := e, 0; x != nil && n < adoptWithin; x, n = x.parent(), n+1 {
 		near[x] = true
 	}
 	s.mu.Lock()
@@ -176,15 +176,16 @@ func (s *Store) Clone(h forks.Hash) (*Working, error) {
 		}
 	}
 	if err == nil {
-		var image *entry
-		if image, err = s.entry(l.image); err == nil {
-			var w *Working
-			if w, err = s.cloneDir(s.checkpointPath(e.rec.Block), l, e, image); err == nil {
-				return w, nil
-			}
-			if _, gone := s.recorded(e); gone != nil {
-				err = gone // while it was being cloned
-			}
+		image, gone := s.entry(l.image)
+		if gone != nil {
+			image = s.anchorEntry() // its own was pruned
+		}
+		var w *Working
+		if w, err = s.cloneDir(s.checkpointPath(e.rec.Block), l, e, image); err == nil {
+			return w, nil
+		}
+		if _, gone := s.recorded(e); gone != nil {
+			err = gone // while it was being cloned
 		}
 	}
 	if w, imageErr := s.cloneImage(e); imageErr == nil {

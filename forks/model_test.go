@@ -1,6 +1,7 @@
 package forks_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -149,6 +150,26 @@ func (p *pair) finalize(t *rapid.T) {
 	}
 }
 
+func (p *pair) prune(t *rapid.T) {
+	h := p.pick(t, "anchor to be")
+	m := &p.model
+	got, err := p.tree.Prune(h)
+	if !m.isAncestor(h, m.finalized) {
+		if !errors.Is(err, forks.ErrNotCanonical) || got != nil {
+			t.Fatalf("prune %s: %v, error %v", h, got, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := m.where(func(b forks.Block) bool { return !m.isAncestor(h, b.Hash) })
+	same(t, "pruned", byHash(got), byHash(gone))
+	anchor, _ := m.get(h)
+	kept := m.where(func(b forks.Block) bool { return b != anchor && m.isAncestor(h, b.Hash) })
+	m.blocks = append([]forks.Block{anchor}, kept...)
+}
+
 // check asks everything about two blocks and about the whole.
 func (p *pair) check(t *rapid.T) {
 	m := &p.model
@@ -234,6 +255,7 @@ func TestTreeIsTheModel(t *testing.T) {
 			"add":      p.add,
 			"add more": p.add, // so that trees grow faster than finality
 			"finalize": p.finalize,
+			"prune":    p.prune,
 			"":         p.check,
 		})
 	})

@@ -15,6 +15,7 @@ var (
 	ErrDuplicate     = errors.New("block is in the tree already")
 	ErrBadSlot       = errors.New("slot is not above the parent's")
 	ErrNotDescendant = errors.New("not a descendant of the finalized block")
+	ErrNotCanonical  = errors.New("not the finalized block or its ancestor")
 )
 
 // Tree is a tree of blocks that grows from one anchor. The zero value is not
@@ -37,7 +38,7 @@ type node struct {
 	block    Block
 	parent   *node // nil at the anchor
 	children []*node
-	height   int // number of ancestors up to the anchor
+	height   int // number of ancestors up to the tree's first anchor
 	standing standing
 }
 
@@ -119,7 +120,7 @@ func (t *Tree) Height(h Hash) int {
 	if !ok {
 		return -1
 	}
-	return n.height
+	return n.height - t.anchor.height
 }
 
 // Children gives the block's children in the order in which they were added.
@@ -312,6 +313,36 @@ func (t *Tree) Finalize(h Hash) ([]Block, error) {
 	return losers, nil
 }
 
+// Prune makes a canonical block the anchor, and removes all that don't descend from
+// it; it gives those, parents before children. Errors, which leave the tree as it
+// was: ErrUnknown, ErrNotCanonical.
+//
+//	1───2───4───6
+//	    └───3a──5a     Prune(4), 4 finalized: 1, 2, 3a and 5a go
+func (t *Tree) Prune(h Hash) ([]Block, error) {
+	n, ok := t.nodes[h]
+	if !ok {
+		return nil, fmt.Errorf("prune: %w: %s", ErrUnknown, h)
+	}
+	if n.standing != canonical {
+		return nil, fmt.Errorf("prune: block %s at slot %d is %w", h, n.block.Slot, ErrNotCanonical)
+	}
+	var gone []Block
+	for c := range t.anchor.walkPast(n) {
+		gone = append(gone, c.block)
+		delete(t.nodes, c.block.Hash)
+		delete(t.leaves, c)
+		if len(c.children) > 1 {
+			t.forks--
+		}
+		if t.slots[c.block.Slot] = slices.DeleteFunc(t.slots[c.block.Slot], func(o *node) bool { return o == c }); len(t.slots[c.block.Slot]) == 0 {
+			delete(t.slots, c.block.Slot)
+		}
+	}
+	n.parent, t.anchor = nil, n
+	return gone, nil
+}
+
 // Canonical says whether the block is the finalized block or its ancestor.
 func (t *Tree) Canonical(h Hash) bool {
 	n, ok := t.nodes[h]
@@ -327,12 +358,18 @@ func (t *Tree) Lost(h Hash) bool {
 
 // walk yields n and all below it, parents before children. It keeps its own
 // stack: a chain of a day is 14,400 blocks deep.
-func (n *node) walk() iter.Seq[*node] {
+func (n *node) walk() iter.Seq[*node] { return n.walkPast(nil) }
+
+// walkPast leaves out a block and all below it.
+func (n *node) walkPast(except *node) iter.Seq[*node] {
 	return func(yield func(*node) bool) {
 		stack := []*node{n}
 		for len(stack) > 0 {
 			top := stack[len(stack)-1]
 			stack = stack[:len(stack)-1]
+			if top == except {
+				continue
+			}
 			if !yield(top) {
 				return
 			}

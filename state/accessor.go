@@ -24,6 +24,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -51,6 +52,8 @@ type Config struct {
 	// index of which block wrote what. 0: there is none, and every read goes to a
 	// checkpoint. See DefaultCacheBytes.
 	CacheBytes int64
+	// Retention says how long blocks are kept.
+	Retention Retention
 	// Log gets what operators should know. Default: nothing.
 	Log *zap.Logger
 }
@@ -84,6 +87,15 @@ type Accessor struct {
 	// as in the tree.
 	labels sync.Mutex
 
+	pins    *locking.Pins
+	pinning sync.Mutex // keeps pins in order on disk
+
+	retention Retention
+	retaining sync.Mutex    // one at a time; taken before mu
+	finalized chan struct{} // wakes retention
+	full      atomic.Bool   // imports are refused: the disk budget is used up
+	warned    atomic.Int64  // percent of the disk budget
+
 	// Close ends closing's context, which ends the waiting of the calls that
 	// work on the store, and waits for them: the store's files are never closed
 	// under them.
@@ -100,6 +112,7 @@ type Accessor struct {
 
 // inflight is an import on its way.
 type inflight struct {
+	parent  forks.Hash
 	settled chan struct{} // closed once the block is held or the import has failed
 }
 
@@ -295,7 +308,14 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 			a.head = &head
 		}
 	}
-	return a.startCache(cfg.CacheBytes)
+	a.retention = cfg.Retention.withDefaults()
+	a.loadPins(a.retention.MaxPins)
+	if err := a.startCache(cfg.CacheBytes); err != nil {
+		return err
+	}
+	a.finalized = make(chan struct{}, 1)
+	a.calls.Go(a.retain)
+	return nil
 }
 
 // Close ends background work and closes the store. Imports that wait fail with
@@ -358,13 +378,23 @@ func (a *Accessor) Anchor() (b forks.Block) {
 	return b
 }
 
-// Block gives a held block. Error: ErrUnknownBlock.
+// Block gives a held block. Errors: ErrUnknownBlock, ErrPruned (a *NoBlockError,
+// which names the nearest block that is held).
 func (a *Accessor) Block(h forks.Hash) (forks.Block, error) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
+	return a.blockLocked(h)
+}
+
+func (a *Accessor) blockLocked(h forks.Hash) (forks.Block, error) {
 	b, ok := a.tree.Get(h)
-	if !ok {
-		return b, &NoBlockError{Name: h.String()}
+	if ok {
+		return b, nil
 	}
-	return b, nil
+	err := &NoBlockError{Name: h.String()}
+	if slot, pruned := a.store.PrunedAt(h); pruned {
+		err.prunedBelow(a.tree.Anchor())
+		err.Name = fmt.Sprintf("%s at slot %d", h, slot)
+	}
+	return b, err
 }

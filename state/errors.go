@@ -30,6 +30,8 @@ var (
 
 	// ErrUnknownBlock: no such block is held.
 	ErrUnknownBlock = errors.New("unknown block")
+	// ErrPruned: the block was held, and is too old now.
+	ErrPruned = errors.New("block was pruned")
 	// ErrAmbiguous: several blocks answer to that name.
 	ErrAmbiguous = errors.New("ambiguous block")
 	// ErrBadName: the text can't name a block.
@@ -101,20 +103,32 @@ func (e *AmbiguousError) Error() string {
 // Unwrap gives the kind.
 func (e *AmbiguousError) Unwrap() error { return ErrAmbiguous }
 
-// NoBlockError says that no block answers to a name, and which held one is
-// nearest below, where there is one.
+// NoBlockError says that no block answers to a name, or none any more, and which
+// held one is nearest: below it, or, of a pruned one, the oldest that is kept.
 type NoBlockError struct {
 	Name    string
 	Nearest *forks.Block
+	Pruned  bool
 }
+
+// prunedBelow makes it the error of a block that was pruned.
+func (e *NoBlockError) prunedBelow(anchor forks.Block) { e.Pruned, e.Nearest = true, &anchor }
 
 // Error implements error.
 func (e *NoBlockError) Error() string {
-	if e.Nearest == nil {
+	switch {
+	case e.Pruned:
+		return fmt.Sprintf("%v: %s; the oldest that is kept is %s at slot %d", ErrPruned, e.Name, e.Nearest.Hash, e.Nearest.Slot)
+	case e.Nearest == nil:
 		return fmt.Sprintf("%v: %s", ErrUnknownBlock, e.Name)
 	}
 	return fmt.Sprintf("%v: %s; nearest below is %s at slot %d", ErrUnknownBlock, e.Name, e.Nearest.Hash, e.Nearest.Slot)
 }
 
 // Unwrap gives the kind.
-func (e *NoBlockError) Unwrap() error { return ErrUnknownBlock }
+func (e *NoBlockError) Unwrap() error {
+	if e.Pruned {
+		return ErrPruned
+	}
+	return ErrUnknownBlock
+}

@@ -92,6 +92,10 @@ func (a *Accessor) Finalize(ctx context.Context, h forks.Hash) (lost []forks.Blo
 		return nil, fmt.Errorf("%w: %w", ErrNotDescendant, err)
 	}
 	defer a.calls.Go(a.cacheAfterFinality)
+	select {
+	case a.finalized <- struct{}{}:
+	default: // it looks anyway
+	}
 	if a.head != nil && !a.tree.IsAncestor(h, *a.head) {
 		a.head = nil // headLocked then takes the best leaf under h
 	}

@@ -45,6 +45,9 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	defer end()
+	if a.full.Load() {
+		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, ErrOverBudget)
+	}
 	res, err := a.importBlock(ctx, b)
 	res.Took = time.Since(start)
 	if err != nil {
@@ -157,7 +160,7 @@ func (a *Accessor) takeOff(ctx context.Context, b *Block, ws checkpoint.WriteSet
 			_, err := a.checkLocked(b)
 			var flight *inflight
 			if err == nil {
-				flight = &inflight{settled: make(chan struct{})}
+				flight = &inflight{parent: b.Parent, settled: make(chan struct{})}
 				a.inflight[b.Hash] = flight
 			}
 			a.mu.Unlock()

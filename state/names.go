@@ -61,6 +61,11 @@ func (a *Accessor) atSlotLocked(slot forks.Slot) (forks.Block, error) {
 	if slot <= finalized.Slot {
 		b, ok := a.tree.AncestorAt(finalized.Hash, slot)
 		switch {
+		case !ok && a.tree.Anchor().Parent != (forks.Hash{}):
+			// The anchor is where pruning has moved it.
+			err := &NoBlockError{Name: name}
+			err.prunedBelow(a.tree.Anchor())
+			return forks.Block{}, err
 		case !ok:
 			return forks.Block{}, &NoBlockError{Name: name}
 		case b.Slot != slot:
@@ -93,11 +98,7 @@ func (a *Accessor) byPrefixLocked(name string) (forks.Block, error) {
 		if err != nil {
 			return forks.Block{}, fmt.Errorf("%w: %w", ErrBadName, err)
 		}
-		b, ok := a.tree.Get(h)
-		if !ok {
-			return b, &NoBlockError{Name: name}
-		}
-		return b, nil
+		return a.blockLocked(h)
 	}
 	if len(digits) < minPrefix {
 		return forks.Block{}, fmt.Errorf("%w: %q has %d hex digits, want %d or more", ErrBadName, name, len(digits), minPrefix)

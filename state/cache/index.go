@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -349,25 +350,18 @@ func (s *shard) drop(base uint32) (dropped int) {
 // rebase keeps the blocks that descend from the new base.
 func (x *index) rebase(old, base *node) {
 	kept := map[forks.Hash]*node{base.hash: base}
-	var keep func(n *node) *node
-	keep = func(n *node) *node {
-		var above []*node
+	for _, n := range x.nodes {
+		var above []*node // newest first
 		for ; n != nil && n != old && kept[n.hash] == nil; n = n.parent {
 			above = append(above, n)
 		}
 		if n == nil {
-			return nil // it doesn't descend from the base
+			continue // it doesn't descend from the base
 		}
 		at := kept[n.hash]
-		for i := len(above) - 1; i >= 0; i-- {
-			at = &node{hash: above[i].hash, number: above[i].number, parent: at}
+		for _, a := range slices.Backward(above) {
+			at = &node{hash: a.hash, number: a.number, parent: at}
 			kept[at.hash] = at
-		}
-		return at
-	}
-	for _, n := range x.nodes {
-		if n.number > base.number {
-			keep(n)
 		}
 	}
 	x.nodes = kept

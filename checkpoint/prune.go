@@ -1,0 +1,389 @@
+package checkpoint
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"accessor/forks"
+)
+
+// Pruned says what a Prune has removed.
+type Pruned struct {
+	Blocks int
+	// Bytes is the space that was freed; what other blocks' checkpoints still link
+	// to is not in it.
+	Bytes int64
+}
+
+// mostGone is how many pruned blocks a store remembers, to tell them from blocks
+// that it never held.
+const mostGone = 1 << 16
+
+// Prune makes a block the anchor, and removes all that don't descend from it. Its
+// whole state becomes its delta, read whole and checked against its root: from then
+// on that is a fact, which nothing can rebuild.
+//
+//	whole state → deltas/NAME.anchor │ records, in one batch │ NAME.anchor → NAME.sst, trash
+//	                                 └ switchOver            └ from here the next start goes on
+//
+// When the state is written and nothing else is changed yet, switchOver is called;
+// its error gives the pruning up. From there until Prune returns no block is
+// imported under one that goes. Views that are open stay usable. Pruning up to the
+// anchor does nothing. Errors: ErrUnknown, ErrClosed, ErrDamaged, ErrNoSpace,
+// switchOver's.
+func (s *Store) Prune(ctx context.Context, to forks.Hash, switchOver func() error) (Pruned, error) {
+	s.building.Lock()
+	defer s.building.Unlock()
+	e, err := s.entry(to)
+	if err != nil {
+		return Pruned{}, fmt.Errorf("prune: %w", err)
+	}
+	if e == s.anchorEntry() {
+		return Pruned{}, nil
+	}
+	rec, err := s.writeWhole(ctx, e)
+	if err != nil {
+		s.discard(s.anchorPath(e.rec.Block))
+		return Pruned{}, fmt.Errorf("prune up to block %s: %w", to, err)
+	}
+	report, err := s.moveAnchor(e, rec, switchOver)
+	if err != nil {
+		return report, fmt.Errorf("prune up to block %s: %w", to, err)
+	}
+	return report, nil
+}
+
+// anchorPath is where the whole state of the anchor to be waits for its record.
+func (s *Store) anchorPath(b forks.Block) string { return s.path(dirDeltas, Name(b)+".anchor") }
+
+func (s *Store) anchorEntry() *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.anchor
+}
+
+// writeWhole writes the whole state at e, durably, and gives the record of an anchor
+// with it.
+func (s *Store) writeWhole(ctx context.Context, e *entry) (*Record, error) {
+	base, err := s.usableImage(e)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.cloneImage(base)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Drop()
+	if err := w.advance(e); err != nil {
+		return nil, err
+	}
+	rec := e.rec
+	rec.Anchor = true
+	tmp := s.tmpPath(dirTmp, "whole")
+	whole := wholeState{s: s, ctx: ctx, w: w, rec: &rec, started: time.Now()}
+	rec.DeltaSize, rec.DeltaSum, err = s.writeTable(tmp, &rec, whole.stored())
+	if err = cmp.Or(whole.err, err); err == nil {
+		err = s.files.rename(tmp, s.anchorPath(e.rec.Block))
+	}
+	if err != nil {
+		s.discard(tmp)
+		return nil, err
+	}
+	return &rec, nil
+}
+
+// wholeState reads the state and the commitment's records of a working database, at
+// a bounded rate, and checks the root on the way.
+type wholeState struct {
+	s       *Store
+	ctx     context.Context
+	w       *Working
+	rec     *Record
+	started time.Time
+	written int64
+	err     error // why it ended early
+}
+
+func (ws *wholeState) stored() iter.Seq2[[]byte, []byte] {
+	return func(yield func([]byte, []byte) bool) {
+		if ws.err = ws.state(yield); ws.err == nil {
+			ws.err = ws.trie(yield)
+		}
+	}
+}
+
+func (ws *wholeState) state(yield func(key, stored []byte) bool) error {
+	it := ws.w.Scan(nil, nil)
+	var failed error
+	var key, stored []byte
+	pairs := func(next func([]byte, []byte) bool) {
+		for it.Next() {
+			key = appendStateKey(key[:0], it.Key())
+			stored = append(append(stored[:0], tagValue), it.Value()...)
+			if failed = ws.pace(len(key) + len(stored)); failed != nil || !yield(key, stored) || !next(it.Key(), it.Value()) {
+				return
+			}
+		}
+	}
+	var root forks.Hash
+	var err error
+	check := ws.s.opts.CheckRoot
+	if check != nil {
+		root, err = check(pairs)
+	} else {
+		pairs(func([]byte, []byte) bool { return true })
+	}
+	if err = errors.Join(failed, err, it.Close()); err != nil {
+		return err
+	}
+	if check != nil && root != ws.rec.Root {
+		return fmt.Errorf("%w: state at block %s, slot %d, has root %s, recorded is %s",
+			ErrDamaged, ws.rec.Hash, ws.rec.Slot, root, ws.rec.Root)
+	}
+	return nil
+}
+
+func (ws *wholeState) trie(yield func(key, stored []byte) bool) error {
+	var failed error
+	var key, stored []byte
+	err := ws.w.Trie().Scan(nil, nil, func(k, v []byte) bool {
+		key = appendTrieKey(key[:0], k)
+		stored = append(append(stored[:0], tagValue), v...)
+		failed = ws.pace(len(key) + len(stored))
+		return failed == nil && yield(key, stored)
+	})
+	return errors.Join(failed, err)
+}
+
+// pace waits, now and then, until writing so many bytes more is within the rate.
+func (ws *wholeState) pace(n int) error {
+	const step = 1 << 20
+	before := ws.written
+	if ws.written += int64(n); before/step == ws.written/step {
+		return nil
+	}
+	return ws.s.pace(ws.ctx, ws.started, ws.written)
+}
+
+// moveAnchor makes e the anchor, with rec as its record.
+func (s *Store) moveAnchor(e *entry, rec *Record, switchOver func() error) (report Pruned, err error) {
+	s.maintain.mu.Lock()
+	defer s.maintain.mu.Unlock()
+	if err := switchOver(); err != nil {
+		s.discard(s.anchorPath(e.rec.Block))
+		return report, err
+	}
+	gone, spanning := s.below(e)
+	changes := []Change{{Key: blockKey(e.rec.Hash), Value: rec.encode()}, {Key: sealKey(e.rec.Hash)}, {Key: imageKey(e.rec.Hash)}}
+	paths := []string{s.checkpointPath(e.rec.Block), s.imagePath(e.rec.Block)}
+	for _, x := range gone {
+		changes = append(changes, Change{Key: blockKey(x.rec.Hash)}, Change{Key: sealKey(x.rec.Hash)}, Change{Key: imageKey(x.rec.Hash)},
+			Change{Key: goneKey(x.rec.Hash), Value: binary.LittleEndian.AppendUint32(nil, uint32(x.rec.Slot))})
+		// An anchor's delta first: see readDeltas.
+		paths = append(paths, s.deltaPath(x.rec.Block), s.checkpointPath(x.rec.Block), s.imagePath(x.rec.Block))
+	}
+	for _, r := range spanning {
+		changes = append(changes, Change{Key: runKey(r.at.rec.Hash, r.count)})
+		paths = append(paths, s.runPath(r.at.rec.Block, r.count))
+	}
+	forgotten := s.forgotten(len(gone))
+	for _, h := range forgotten {
+		changes = append(changes, Change{Key: goneKey(h)})
+	}
+	if err := s.recordAll(changes); err != nil {
+		return report, err // the next start knows whether they are recorded
+	}
+	working := s.replaceAnchor(e, rec, gone, spanning, forgotten)
+	for _, w := range working {
+		w.Drop()
+	}
+	report = Pruned{Blocks: len(gone), Bytes: freedBy(paths)}
+	if err := s.files.rename(s.anchorPath(rec.Block), s.deltaPath(rec.Block)); err != nil {
+		return report, err
+	}
+	for _, path := range paths {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := s.trash(path); err != nil {
+			return report, err
+		}
+	}
+	_, err = s.usableImage(s.anchorEntry())
+	return report, err
+}
+
+// spanningRun is a run that begins at or below the block that it is about.
+type spanningRun struct {
+	at *entry
+	*run
+}
+
+// below gives the blocks that don't descend from e, the anchor first, and the runs
+// that need one of them or end at one.
+func (s *Store) below(e *entry) (gone []*entry, runs []spanningRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := map[*entry]bool{e: true}
+	for _, x := range s.sortedLocked() {
+		if x != e && !kept[x.parent()] {
+			gone = append(gone, x)
+		} else {
+			kept[x] = true
+		}
+		for _, r := range x.runs {
+			if !kept[x] || x.height-r.count < e.height {
+				runs = append(runs, spanningRun{x, r})
+			}
+		}
+	}
+	return gone, runs
+}
+
+// forgotten gives the pruned blocks that the store remembers no longer when there
+// are more of them.
+func (s *Store) forgotten(more int) []forks.Hash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := len(s.pruned) + more - mostGone
+	if over <= 0 {
+		return nil
+	}
+	all := slices.SortedFunc(maps.Keys(s.pruned), func(a, b forks.Hash) int {
+		return cmp.Or(cmp.Compare(s.pruned[a], s.pruned[b]), bytes.Compare(a[:], b[:]))
+	})
+	return all[:min(over, len(all))]
+}
+
+// replaceAnchor does in memory what the records say already. It gives the working
+// databases that stand at blocks that have gone, or at the anchor as it was before.
+func (s *Store) replaceAnchor(old *entry, rec *Record, gone []*entry, runs []spanningRun, forgotten []forks.Hash) (working []*Working) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range runs {
+		r.at.runs = slices.DeleteFunc(slices.Clone(r.at.runs), func(o *run) bool { return o == r.run })
+	}
+	for _, h := range forgotten {
+		delete(s.pruned, h)
+	}
+	// Readers without the lock still have the entry as it was.
+	anchor := &entry{rec: *rec, height: old.height}
+	s.anchor, s.entries[rec.Hash] = anchor, anchor
+	removed := map[*entry]bool{old: true}
+	for _, x := range gone {
+		removed[x] = true
+		delete(s.entries, x.rec.Hash)
+		s.pruned[x.rec.Hash] = x.rec.Slot
+	}
+	for _, x := range s.entries {
+		if x.parent() == old {
+			x.above.Store(anchor)
+		}
+	}
+	for _, list := range []*[]*Working{&s.idle, &s.prepared} {
+		*list = slices.DeleteFunc(*list, func(w *Working) bool {
+			if removed[w.at] {
+				working = append(working, w)
+			}
+			return removed[w.at]
+		})
+	}
+	return working
+}
+
+// recordAll writes several changes of the records at once, durably.
+func (s *Store) recordAll(changes []Change) error {
+	s.journal.RLock()
+	defer s.journal.RUnlock()
+	if !s.journalUp {
+		return ErrClosed
+	}
+	return s.blocks.Write(changes, true)
+}
+
+// freedBy is the space that is free once the files and folders have gone: of files
+// that have no other names.
+func freedBy(paths []string) (size int64) {
+	links := make(map[uint64]uint64)
+	for _, path := range paths {
+		_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil // missing, or going already
+			}
+			info, err := d.Info()
+			if err != nil {
+				return nil
+			}
+			st, ok := info.Sys().(*syscall.Stat_t)
+			if !ok {
+				return nil
+			}
+			if links[st.Ino]++; d.IsDir() || links[st.Ino] == uint64(st.Nlink) {
+				size += st.Blocks * 512
+			}
+			return nil
+		})
+	}
+	return size
+}
+
+// PrunedAt says whether a block was pruned, as far as the store remembers, and which
+// slot it had.
+func (s *Store) PrunedAt(h forks.Hash) (slot forks.Slot, pruned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot, pruned = s.pruned[h]
+	return slot, pruned
+}
+
+// finishPruning goes on where a crash stopped a Prune: before its records, as if it
+// had not begun; after them, to its end.
+func (s *Store) finishPruning() error {
+	for key, value := range s.blocks.Scan([]byte{prefixGone}) {
+		if len(value) != 4 {
+			return fmt.Errorf("%w: record of a pruned block of %d bytes", ErrDamaged, len(value))
+		}
+		s.pruned[hashOfKey(key)] = forks.Slot(binary.LittleEndian.Uint32(value))
+	}
+	if err := s.blocks.Err(); err != nil {
+		return err
+	}
+	present, err := s.listing(dirDeltas)
+	if err != nil {
+		return err
+	}
+	whole := s.anchorPath(s.anchor.rec.Block)
+	if present[whole] {
+		if err := s.files.rename(whole, s.deltaPath(s.anchor.rec.Block)); err != nil {
+			return err
+		}
+	}
+	for path := range present {
+		if filepath.Ext(path) == ".anchor" && path != whole {
+			if err := s.files.remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	for h, slot := range s.pruned {
+		path := s.deltaPath(forks.Block{Hash: h, Slot: slot})
+		if s.entries[h] == nil && present[path] {
+			if err := s.files.remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

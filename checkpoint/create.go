@@ -106,6 +106,12 @@ func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter
 // anchorImage makes the image and the checkpoint of the anchor from its delta.
 func (s *Store) anchorImage() error {
 	e := s.anchorEntry()
+	return s.imageOf(e, s.deltaPath(e.rec.Block), e.rec.DeltaSize)
+}
+
+// imageOf makes the image of a block, and its checkpoint where there is none, from a
+// table with its whole state.
+func (s *Store) imageOf(e *entry, whole string, size int64) error {
 	dir := s.tmpPath(dirTmp, "anchor")
 	db, err := s.engine.OpenWorking(dir)
 	if err != nil {
@@ -114,17 +120,20 @@ func (s *Store) anchorImage() error {
 	defer s.discard(dir)
 	defer db.Close()
 	link := s.tmpPath(dirTmp, "in") + ".sst"
-	if err := s.files.link(s.deltaPath(e.rec.Block), link); err != nil {
+	if err := s.files.link(whole, link); err != nil {
 		return err
 	}
 	defer s.discard(link)
 	if err := s.files.call("ingest", dir, func() error { return db.Ingest([]string{link}) }); err != nil {
 		return err
 	}
-	if err := s.sealImage(e, db, e.rec.DeltaSize); err != nil {
+	if err := s.sealImage(e, db, size); err != nil {
 		return err
 	}
-	if e.seal != nil || e.thin {
+	s.mu.Lock()
+	needless := e.seal != nil || e.thin
+	s.mu.Unlock()
+	if needless {
 		return nil
 	}
 	return s.Seal(&Working{store: s, db: db, dir: dir, at: e, image: e})

@@ -35,8 +35,8 @@ const mostGone = 1 << 16
 // whole state becomes its delta, read whole and checked against its root: from then
 // on that is a fact, which nothing can rebuild.
 //
-//	whole state → deltas/NAME.anchor │ records, in one batch │ NAME.anchor → NAME.sst, trash
-//	                                 └ switchOver            └ from here the next start goes on
+//	whole state → deltas/NAME.anchor → image │ records, in one batch │ NAME.anchor → NAME.sst, trash
+//	                                         └ switchOver            └ from here the next start goes on
 //
 // When the state is written and nothing else is changed yet, switchOver is called;
 // its error gives the pruning up. From there until Prune returns no block is
@@ -54,6 +54,10 @@ func (s *Store) Prune(ctx context.Context, to forks.Hash, switchOver func() erro
 		return Pruned{}, nil
 	}
 	rec, err := s.writeWhole(ctx, e)
+	if err == nil {
+		// Before anything below goes that its state could be reached from.
+		err = s.imageOf(e, s.anchorPath(e.rec.Block), rec.DeltaSize)
+	}
 	if err != nil {
 		s.discard(s.anchorPath(e.rec.Block))
 		return Pruned{}, fmt.Errorf("prune up to block %s: %w", to, err)
@@ -186,8 +190,8 @@ func (s *Store) moveAnchor(e *entry, rec *Record, switchOver func() error) (repo
 		return report, err
 	}
 	gone, spanning := s.below(e)
-	changes := []Change{{Key: blockKey(e.rec.Hash), Value: rec.encode()}, {Key: sealKey(e.rec.Hash)}, {Key: imageKey(e.rec.Hash)}}
-	paths := []string{s.checkpointPath(e.rec.Block), s.imagePath(e.rec.Block)}
+	changes := []Change{{Key: blockKey(e.rec.Hash), Value: rec.encode()}}
+	var paths []string
 	for _, x := range gone {
 		changes = append(changes, Change{Key: blockKey(x.rec.Hash)}, Change{Key: sealKey(x.rec.Hash)}, Change{Key: imageKey(x.rec.Hash)},
 			Change{Key: goneKey(x.rec.Hash), Value: binary.LittleEndian.AppendUint32(nil, uint32(x.rec.Slot))})
@@ -221,8 +225,7 @@ func (s *Store) moveAnchor(e *entry, rec *Record, switchOver func() error) (repo
 			return report, err
 		}
 	}
-	_, err = s.usableImage(s.anchorEntry())
-	return report, err
+	return report, nil
 }
 
 // spanningRun is a run that begins at or below the block that it is about.
@@ -279,7 +282,7 @@ func (s *Store) replaceAnchor(old *entry, rec *Record, gone []*entry, runs []spa
 		delete(s.pruned, h)
 	}
 	// Readers without the lock still have the entry as it was.
-	anchor := &entry{rec: *rec, height: old.height}
+	anchor := &entry{rec: *rec, height: old.height, seal: old.seal, thin: old.thin, image: old.image}
 	s.anchor, s.entries[rec.Hash] = anchor, anchor
 	removed := map[*entry]bool{old: true}
 	for _, x := range gone {

@@ -105,7 +105,8 @@ func decodeRecord(b []byte) (Record, error) {
 	return r, nil
 }
 
-// sameBlock says whether two records are about one block with one outcome.
+// sameBlock says whether two records are about one block with one outcome; pruning
+// makes it an anchor in between.
 func (r *Record) sameBlock(o *Record) bool {
-	return r.Block == o.Block && r.PriorRoot == o.PriorRoot && r.Anchor == o.Anchor
+	return r.Block == o.Block && r.PriorRoot == o.PriorRoot
 }

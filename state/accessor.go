@@ -106,8 +106,9 @@ type Accessor struct {
 	mu       sync.RWMutex // guards the fields below
 	closed   bool
 	tree     *forks.Tree
-	head     *forks.Hash              // as the node said; nil until then
-	inflight map[forks.Hash]*inflight // imports before they end
+	head     *forks.Hash               // as the node said; nil until then
+	going    map[forks.Hash]forks.Slot // blocks that are being pruned
+	inflight map[forks.Hash]*inflight  // imports before they end
 }
 
 // inflight is an import on its way.
@@ -392,7 +393,7 @@ func (a *Accessor) blockLocked(h forks.Hash) (forks.Block, error) {
 		return b, nil
 	}
 	err := &NoBlockError{Name: h.String()}
-	if slot, pruned := a.store.PrunedAt(h); pruned {
+	if slot, pruned := a.prunedAtLocked(h); pruned {
 		err.prunedBelow(a.tree.Anchor())
 		err.Name = fmt.Sprintf("%s at slot %d", h, slot)
 	}

@@ -178,6 +178,11 @@ func (a *Accessor) pruneTo(ctx context.Context, floor forks.Hash, step int, done
 		return nil
 	}
 	pruned, err := a.store.Prune(ctx, floor, func() error { return a.switchAnchor(floor) })
+	if err == nil {
+		a.mu.Lock()
+		a.going = nil // the store remembers them now
+		a.mu.Unlock()
+	}
 	done.Pruned += pruned.Blocks
 	done.Freed += pruned.Bytes
 	if errors.Is(err, errHeldBack) {
@@ -192,7 +197,7 @@ func (a *Accessor) pruneTo(ctx context.Context, floor forks.Hash, step int, done
 // switchAnchor takes the blocks below an anchor to be out of the tree. Views on them
 // that have not opened their states do that now.
 func (a *Accessor) switchAnchor(floor forks.Hash) error {
-	gone := make(map[forks.Hash]bool)
+	gone := make(map[forks.Hash]forks.Slot)
 	err := func() error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -201,15 +206,24 @@ func (a *Accessor) switchAnchor(floor forks.Hash) error {
 		}
 		blocks, err := a.tree.Prune(floor)
 		for _, b := range blocks {
-			gone[b.Hash] = true
+			gone[b.Hash] = b.Slot
 		}
+		a.going = gone
 		return err
 	}()
 	if err != nil {
 		return err
 	}
-	a.openViews(func(b forks.Block) bool { return gone[b.Hash] })
+	a.openViews(func(b forks.Block) bool { _, ok := gone[b.Hash]; return ok })
 	return nil
+}
+
+// prunedAtLocked says whether a block was pruned, and which slot it had.
+func (a *Accessor) prunedAtLocked(h forks.Hash) (forks.Slot, bool) {
+	if slot, ok := a.going[h]; ok {
+		return slot, true
+	}
+	return a.store.PrunedAt(h)
 }
 
 // withinBudget frees space where the store takes more than it may: first by pruning

@@ -67,6 +67,8 @@ type Result struct {
 	Check             float64 `json:"check_median_ms,omitempty"`
 	Heap              int64   `json:"heap_bytes,omitempty"` // that the trie keeps
 	BlocksWalkedOver  int     `json:"blocks_walked_over,omitempty"`
+	Reads             *Reads  `json:"reads,omitempty"`
+	Kept              *Kept   `json:"retention,omitempty"`
 	ImagesMade        int64   `json:"images_made"`
 	ImportsThatWaited int64   `json:"imports_that_waited"` // for deltas to be merged
 }
@@ -91,6 +93,10 @@ var All = []Bench{
 		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 200}, (*run).root},
 	{"prove", "the proof of one key, there or not, and its check",
 		Params{Keys: 200_000, Blocks: 100, Puts: 500, ValueSize: 100, Repeat: 400}, (*run).prove},
+	{"read", "reads through the cache, beside a bare cache and beside none",
+		Params{Keys: 2_000_000, Blocks: 60, Puts: 500, ValueSize: 100, Repeat: 50}, (*run).read},
+	{"retention", "a day of blocks with a fork every tenth slot: disk, old reads, opening, pruning",
+		Params{Keys: 200_000, Blocks: 14_400, Puts: 500, ValueSize: 100, Repeat: 500}, (*run).retention},
 	{"open", "opening the state at a random block, and one read",
 		Params{Keys: 200_000, Blocks: 2_000, Puts: 500, ValueSize: 100, Repeat: 200}, (*run).open},
 }

@@ -70,7 +70,7 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	if p.Repeat > 0 {
 		f.IntVar(&p.Repeat, "repeat", p.Repeat, "measurements")
 	}
-	if b.Name != "root" && b.Name != "prove" { // which have roots, and no usual way
+	if b.Name != "root" && b.Name != "prove" && b.Name != "read" && b.Name != "retention" { // which have roots, and no usual way
 		f.StringVar(&p.Commitment, "commitment", "none", "state commitment: none, or jam (31-byte keys; computes every root)")
 		f.BoolVar(&p.Baseline, "baseline", true, "measure the usual way as well")
 	}
@@ -103,6 +103,23 @@ func benchText(r bench.Result) string {
 	}
 	if r.Check > 0 {
 		line("check median", "%.3f ms", r.Check)
+	}
+	if x := r.Reads; x != nil {
+		line("hit", "%.0f ns, %.0f of a bare cache: %.2f times; %.1f allocations", x.HitNanos, x.BareNanos, x.HitRatio, x.HitAllocs)
+		line("1,000 keys warm, cold", "%.3f ms, %.2f ms", x.ManyWarm, x.ManyCold)
+		line("reads a second", "%.0f, without the cache %.0f: %.1f times", x.CacheOn, x.CacheOff, x.Gain)
+		line("hits", "%.1f %%; after a block %.1f %%, after a switch %.1f %%", x.HitsBefore, x.HitsBlock, x.HitsSwitch)
+		line("view one block back", "%.3f ms, p99 %.3f ms", x.ViewBack, x.ViewBackP99)
+		line("head to a sibling", "%.3f ms, p99 %.3f ms", x.ViewSibling, x.SiblingP99)
+	}
+	if k := r.Kept; k != nil {
+		line("blocks", "%d, write sets of %.0f MB", k.Blocks, float64(k.WriteSets)/1e6)
+		line("disk", "%.0f MB, %.1f times; worst window %.1f times, %.2f times the median", float64(k.Disk)/1e6,
+			float64(k.Disk)/float64(k.WriteSets), k.Worst, k.Uneven)
+		line("open to the first answer", "%.0f ms", k.Open)
+		line("old read", "%.2f ms, p99 %.2f ms", k.OldRead, k.OldReadP99)
+		line("prune half", "%d blocks, %.0f MB in %.0f ms", k.Pruned, float64(k.Freed)/1e6, k.PruneTook)
+		line("import, first, last tenth", "%.2f ms, %.2f ms", k.FirstImport, k.LastImport)
 	}
 	if r.DiskPerBlock > 0 {
 		line("disk a block", "%.0f kB", float64(r.DiskPerBlock)/1000)

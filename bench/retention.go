@@ -94,8 +94,10 @@ func (r *run) growDay() (all []forks.Block, windows []windowUse, err error) {
 	}
 	var recent []forks.Block
 	blocks := 0
+	started := time.Now()
 	for i := range r.Blocks {
 		r.Progress("import", int64(i), int64(r.Blocks))
+		time.Sleep(time.Until(started.Add(time.Duration(i*r.Interval) * time.Millisecond)))
 		if i%10 == 9 { // a sibling of what comes next, which loses
 			r.slot = head.Slot
 			side, err := r.importOne(r.block(head, r.Puts))

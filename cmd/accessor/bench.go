@@ -64,7 +64,7 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	f.IntVar(&p.Blocks, "blocks", p.Blocks, "blocks to import")
 	f.IntVar(&p.Puts, "puts", p.Puts, "puts a block")
 	f.IntVar(&p.ValueSize, "value-size", p.ValueSize, "bytes a value, random")
-	if b.Name == "import" {
+	if b.Name == "import" || b.Name == "retention" {
 		f.IntVar(&p.Interval, "interval", 0, "milliseconds from one import to the next; to size disks, where images keep up")
 	}
 	if p.Repeat > 0 {

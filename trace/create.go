@@ -5,10 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"accessor/internal/packed"
 )
 
 // Create writes a recording to a file, compressed as its name says: zstd for
@@ -20,23 +18,9 @@ func Create(path string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create recording: %w", err)
 	}
-	var w *Writer
-	switch {
-	case strings.HasSuffix(path, ".zst"):
-		// One encoder at a time, so that equal recordings are equal files.
-		z, err := zstd.NewWriter(file, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			panic(err) // fixed options
-		}
-		w = NewWriter(z)
-		w.close = append(w.close, z.Close)
-	case strings.HasSuffix(path, ".gz"):
-		z := gzip.NewWriter(file)
-		w = NewWriter(z)
-		w.close = append(w.close, z.Close)
-	default:
-		w = NewWriter(file)
-	}
+	out := packed.NewWriter(path, file)
+	w := NewWriter(out)
+	w.close = append(w.close, out.Close)
 	if temp != "" {
 		w.final, w.temp = path, temp
 		w.close = append(w.close, file.Sync)

@@ -2,18 +2,12 @@ package trace
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"accessor/internal/packed"
 )
-
-// maxWindow is the largest zstd window, in bytes, that is decoded, which is how
-// much memory decompression takes. Published recordings use up to 16 MiB.
-const maxWindow = 32 << 20
 
 // reader reads jamtrace/1 from a stream.
 type reader struct {
@@ -21,11 +15,9 @@ type reader struct {
 	name string // of the recording
 	opts Options
 
-	raw   *countingReader
+	lines *packed.Reader
 	size  int64
-	lines *bufio.Reader // decompressed
-	zstd  *zstd.Decoder // nil where the input isn't zstd
-	file  io.Closer     // nil where the caller owns the stream
+	file  io.Closer // nil where the caller owns the stream
 
 	buf   []byte // of a line; used again for the next
 	line  int    // number of the last line read
@@ -38,58 +30,12 @@ type reader struct {
 	blocks, rejects int
 }
 
-// countingReader counts what is read of the input as it is stored.
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
 func newReader(path string, in io.Reader, size int64, opts Options) (*reader, error) {
-	r := &reader{path: path, name: baseName(path), opts: opts.withDefaults(), raw: &countingReader{r: in}, size: size}
-	if err := r.decompress(bufio.NewReaderSize(r.raw, 64<<10)); err != nil {
-		return nil, &Error{File: path, Err: err}
+	lines, err := packed.NewReader(in)
+	if err != nil {
+		return nil, &Error{File: path, Err: readError(err)}
 	}
-	return r, nil
-}
-
-// decompress finds out by the first bytes how the input is stored.
-func (r *reader) decompress(in *bufio.Reader) error {
-	magic, err := in.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return readError(err)
-	}
-	switch {
-	case isZstd(magic):
-		// One at a time: no goroutines, and no more than one window of memory.
-		r.zstd, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return readError(err)
-		}
-		r.lines = bufio.NewReaderSize(r.zstd, 64<<10)
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return readError(err)
-		}
-		r.lines = bufio.NewReaderSize(z, 64<<10)
-	default:
-		r.lines = in
-	}
-	return nil
-}
-
-// isZstd knows a zstd frame and a skippable one (RFC 8878, 3.1), which some
-// compressors put in front.
-func isZstd(magic []byte) bool {
-	return bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
-		len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18})
+	return &reader{path: path, name: baseName(path), opts: opts.withDefaults(), lines: lines, size: size}, nil
 }
 
 // readError gives an error of the input one of this package's kinds.
@@ -100,7 +46,7 @@ func readError(err error) error {
 		return fmt.Errorf("%w: input ends early", ErrNoEnd) // without io.EOF, which is the good end
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		kind = ErrNoEnd
-	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+	case packed.TooLarge(err):
 		kind = ErrTooLong
 	}
 	return fmt.Errorf("%w: %w", kind, err)
@@ -113,14 +59,11 @@ func (r *reader) Name() string { return r.name }
 func (r *reader) Position() string { return position(r.path, r.line) }
 
 // Progress implements Source.
-func (r *reader) Progress() (done, total int64) { return r.raw.n, r.size }
+func (r *reader) Progress() (done, total int64) { return r.lines.Stored(), r.size }
 
 // Close implements Source.
 func (r *reader) Close() error {
-	if r.zstd != nil {
-		r.zstd.Close()
-		r.zstd = nil
-	}
+	r.lines.Close()
 	if r.err == nil {
 		r.err = &Error{File: r.path, Line: r.line, Err: fmt.Errorf("%w: reader is closed", ErrUnreadable)}
 	}

@@ -122,7 +122,7 @@ absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrup
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e),
+	root.AddCommand(newInit(e), newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e), newExport(e),
 		newProve(e), newCheckProof(e), newRootCommand(e), newVerify(e), newRecover(e), newTrace(e), newBench(e))
 	return root
 }
@@ -189,7 +189,7 @@ func whereStores(dir string) string {
 		}
 		return "stores are in " + strings.Join(stores, ", ")
 	}
-	return fmt.Sprintf("accessor replay --data %s FILE makes one", dir)
+	return fmt.Sprintf("accessor replay or accessor init, with --data %s FILE, makes one", dir)
 }
 
 // openStore opens the store that --data names.

@@ -145,7 +145,7 @@ func foreign(dir string) error {
 	if err != nil {
 		return err
 	}
-	known := append([]string{fileLock, fileFormat, fileFormat + ".tmp"}, allDirs...)
+	known := append([]string{fileLock, fileFormat, fileFormat + ".tmp", fileHeads, fileHeads + ".tmp"}, allDirs...)
 	for _, d := range names {
 		if !slices.Contains(known, d.Name()) {
 			return fmt.Errorf("%w: it has %s", ErrExists, d.Name())

@@ -214,8 +214,8 @@ func (s *Store) Written(h forks.Hash, key []byte) (value []byte, wrote bool, err
 }
 
 // readRecord reads the record that a table starts with.
-func (s *Store) readRecord(path string) (Record, error) {
-	table, err := s.engine.OpenTable(path)
+func readRecord(engine Engine, path string) (Record, error) {
+	table, err := engine.OpenTable(path)
 	if err != nil {
 		return Record{}, err
 	}

@@ -38,6 +38,9 @@ var (
 	// ErrDamaged: contents are other than recorded.
 	ErrDamaged = errors.New("contents are damaged")
 
+	// ErrHeads: HEADS doesn't say what head and finalized are.
+	ErrHeads = errors.New("head and finalized can't be told")
+
 	// ErrLimit: a key, a value or a write set exceeds the store's limits.
 	ErrLimit = errors.New("over the limit")
 	// ErrWriteSet: a write set that makes no sense.

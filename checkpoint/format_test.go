@@ -148,3 +148,23 @@ func FuzzDecodeSeal(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseHeads(f *testing.F) {
+	f.Add([]byte(`{"format":"accessor-heads/1","head":{"slot":3},"finalized":{"slot":2},"anchor":{"slot":1},"process":7,"written":"2025-01-02T03:04:05.006Z"}`))
+	f.Add([]byte(`{"format":"accessor-heads/1","head":{"hash":"0x`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := parseHeads(b)
+		if err == nil && (h.Anchor.Slot > h.Finalized.Slot || h.Finalized.Slot > h.Head.Slot) || err != nil && h != (Heads{}) {
+			t.Errorf("%q reads as %+v, %v", b, h, err)
+		}
+	})
+}
+
+func FuzzParseName(f *testing.F) {
+	f.Add(Name(forks.Block{Slot: forks.MaxSlot, Hash: forks.Hash{1}}))
+	f.Fuzz(func(t *testing.T, name string) {
+		if l, ok := parseName(name); ok && Name(l.block()) != name {
+			t.Errorf("%q reads as %+v", name, l)
+		}
+	})
+}

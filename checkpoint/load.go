@@ -240,7 +240,7 @@ func (s *Store) admissible(rec *Record) error {
 
 // checkDelta reads a whole delta and gives its record, with size and checksum.
 func (s *Store) checkDelta(path string) (Record, error) {
-	rec, err := s.readRecord(path)
+	rec, err := readRecord(s.engine, path)
 	if err != nil {
 		return rec, err
 	}

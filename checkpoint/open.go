@@ -171,16 +171,22 @@ func (s *Store) readFormat() error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &s.format); err != nil {
-		return fmt.Errorf("%w: %s: %w; it is one line, %s", ErrFormat, fileFormat, err, formatLine)
+	s.format, err = parseFormat(text, s.engine)
+	return err
+}
+
+// parseFormat reads the line in FORMAT. Error: ErrFormat.
+func parseFormat(text []byte, engine Engine) (f format, err error) {
+	if err := json.Unmarshal(text, &f); err != nil {
+		return f, fmt.Errorf("%w: %s: %w; it is one line, %s", ErrFormat, fileFormat, err, formatLine)
 	}
-	if s.format.Format != formatName {
-		return fmt.Errorf("%w: %s says %q, this program reads %q", ErrFormat, fileFormat, s.format.Format, formatName)
+	if f.Format != formatName {
+		return f, fmt.Errorf("%w: %s says %q, this program reads %q", ErrFormat, fileFormat, f.Format, formatName)
 	}
-	if word := engineWord(s.engine); s.format.Engine != word {
-		return fmt.Errorf("%w: made with engine %s, opened with %s", ErrFormat, s.format.Engine, word)
+	if word := engineWord(engine); f.Engine != word {
+		return f, fmt.Errorf("%w: made with engine %s, opened with %s", ErrFormat, f.Engine, word)
 	}
-	return nil
+	return f, nil
 }
 
 // checkRecords refuses deltas without records: opening them as an empty store

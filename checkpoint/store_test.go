@@ -34,11 +34,16 @@ var small = checkpoint.Options{RunLength: 2, ImageEvery: 4, MaxTables: 4, OpenVi
 
 func newHarness(t *testing.T, opts checkpoint.Options) *harness {
 	t.Helper()
-	h := &harness{T: t, engine: checkpointtest.Engine{}, dir: filepath.Join(t.TempDir(), "store"), opts: opts,
+	return newHarnessOver(t, checkpointtest.Engine{}, opts)
+}
+
+func newHarnessOver(t *testing.T, engine checkpoint.Engine, opts checkpoint.Options) *harness {
+	t.Helper()
+	h := &harness{T: t, engine: engine, dir: filepath.Join(t.TempDir(), "store"), opts: opts,
 		blocks: map[string]forks.Block{"anchor": {Hash: forks.Hash{0xa}}},
 		states: map[string]map[string]string{"anchor": {"a": "0", "b": "0"}}}
 	var err error
-	h.store, err = checkpoint.Create(h.dir, checkpointtest.Engine{}, "none", checkpoint.Record{Block: h.blocks["anchor"]},
+	h.store, err = checkpoint.Create(h.dir, engine, "none", checkpoint.Record{Block: h.blocks["anchor"]},
 		func(yield func(checkpoint.Pair, error) bool) {
 			_ = yield(checkpoint.Pair{Key: []byte("a"), Value: []byte("0")}, nil) &&
 				yield(checkpoint.Pair{Key: []byte("b"), Value: []byte("0")}, nil)

@@ -71,7 +71,7 @@ func (s *Store) verifyDelta(e *entry) error {
 	if err := s.verifyTable(path, e.rec.DeltaSize, e.rec.DeltaSum); err != nil {
 		return err
 	}
-	inside, err := s.readRecord(path)
+	inside, err := readRecord(s.engine, path)
 	if err != nil {
 		return err
 	}

@@ -255,14 +255,7 @@ func (s *Store) openClone(from, dir string, l *seal, at *entry) (*Working, error
 // checkStandsAt reads the record inside a database: whatever a directory is
 // called, it is at the block that it says itself.
 func checkStandsAt(db DB, e *entry) error {
-	stored, found, err := db.Get(nil, recordKey)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return fmt.Errorf("%w: database without a block record", ErrDamaged)
-	}
-	r, err := storedRecord(stored)
+	r, err := recordIn(db)
 	if err != nil {
 		return err
 	}
@@ -271,6 +264,18 @@ func checkStandsAt(db DB, e *entry) error {
 			ErrDamaged, r.Hash, r.Root, e.rec.Hash, e.rec.Root)
 	}
 	return nil
+}
+
+// recordIn reads the record of the block that a database is at.
+func recordIn(db DB) (Record, error) {
+	stored, found, err := db.Get(nil, recordKey)
+	if err != nil {
+		return Record{}, err
+	}
+	if !found {
+		return Record{}, fmt.Errorf("%w: database without a block record", ErrDamaged)
+	}
+	return storedRecord(stored)
 }
 
 // Advance moves a working database on to a descendant, by ingesting the deltas

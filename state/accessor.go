@@ -103,6 +103,8 @@ type Accessor struct {
 	close   context.CancelFunc
 	calls   sync.WaitGroup
 
+	heads headsKeeper
+
 	mu       sync.RWMutex // guards the fields below
 	closed   bool
 	tree     *forks.Tree
@@ -156,6 +158,7 @@ func Open(cfg Config) (*Accessor, error) {
 		return nil, errors.Join(fmt.Errorf("open store in %s: %w", cfg.Dir, err), store.Close())
 	}
 	a.sealUnfinished()
+	a.heads.start(a)
 	return a, nil
 }
 
@@ -209,6 +212,7 @@ func Create(cfg Config, anchor Anchor) (*Accessor, error) {
 	if err := a.init(cfg, store, c); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	a.heads.start(a)
 	return a, nil
 }
 
@@ -335,6 +339,7 @@ func (a *Accessor) Close() error {
 	a.calls.Wait()
 	a.openViews(func(forks.Block) bool { return true })
 	a.closeCache()
+	a.heads.stop()
 	return a.store.Close()
 }
 

@@ -48,6 +48,7 @@ func (a *Accessor) SetHead(h forks.Hash) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.head = &h
+	a.heads.poke()
 	return nil
 }
 
@@ -99,5 +100,6 @@ func (a *Accessor) Finalize(ctx context.Context, h forks.Hash) (lost []forks.Blo
 	if a.head != nil && !a.tree.IsAncestor(h, *a.head) {
 		a.head = nil // headLocked then takes the best leaf under h
 	}
+	a.heads.poke()
 	return lost, nil
 }

@@ -102,6 +102,7 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
 	// The block is held from here on, whatever happens to its checkpoint.
 	res := Result{Block: rec.Block, WalkBack: walk}
 	res.Unsealed = a.seal(w, rec.Hash)
+	a.heads.poke() // now, so that a head that others are told of can be read
 	return res, nil
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -29,6 +31,9 @@ type fault struct {
 }
 
 func (f *fault) hook(c checkpoint.FileCall) error {
+	if strings.HasPrefix(filepath.Base(c.Path), "HEADS") {
+		return nil // written beside the others, at any time: heads_test.go
+	}
 	if c.Applied != f.applied || f.calls.Add(1) != f.nth {
 		return nil
 	}

@@ -27,33 +27,94 @@ const maxName = 2 + 2*forks.HashSize
 // ErrUnknownBlock (a *NoBlockError, with the nearest block below), ErrAmbiguous
 // (an *AmbiguousError, with the candidates).
 func (a *Accessor) Resolve(name string) (forks.Block, error) {
+	n, err := parseName(name)
+	if err != nil {
+		return forks.Block{}, err
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	switch name {
-	case "head":
+	switch n.kind {
+	case nameHead:
 		return a.headLocked(), nil
-	case "finalized":
+	case nameFinalized:
 		return a.tree.Finalized(), nil
-	case "anchor":
+	case nameAnchor:
 		return a.tree.Anchor(), nil
-	case "genesis":
+	case nameGenesis:
 		if b := a.tree.Anchor(); b.Slot == 0 {
 			return b, nil
 		}
-		return forks.Block{}, &NoBlockError{Name: "genesis (the anchor is not one)"}
+		return forks.Block{}, errNoGenesis()
+	case nameSlot:
+		return a.atSlotLocked(n.slot)
 	}
-	if len(name) > maxName {
-		return forks.Block{}, fmt.Errorf("%w: a text of %d bytes", ErrBadName, len(name))
-	}
-	if name != "" && strings.Trim(name, "0123456789") == "" {
-		slot, err := strconv.ParseUint(name, 10, 32)
-		if err != nil {
-			return forks.Block{}, fmt.Errorf("%w: slot %s is above %d (a hash of digits only needs 0x in front)", ErrBadName, name, forks.MaxSlot)
-		}
-		return a.atSlotLocked(forks.Slot(slot))
-	}
-	return a.byPrefixLocked(name)
+	return a.byDigitsLocked(n)
 }
+
+func errNoGenesis() error { return &NoBlockError{Name: "genesis (the anchor is not one)"} }
+
+// blockName is the text that names a block, understood.
+type blockName struct {
+	text   string
+	kind   nameKind
+	slot   forks.Slot // of a nameSlot
+	digits string     // of a nameHash, lower-case hex: a whole hash's, or its first
+}
+
+type nameKind int
+
+const (
+	nameHash nameKind = iota
+	nameSlot
+	nameHead
+	nameFinalized
+	nameAnchor
+	nameGenesis
+)
+
+// parseName reads a block's name, without looking for the block. Error:
+// ErrBadName.
+func parseName(text string) (blockName, error) {
+	n := blockName{text: text}
+	switch text {
+	case "head":
+		n.kind = nameHead
+	case "finalized":
+		n.kind = nameFinalized
+	case "anchor":
+		n.kind = nameAnchor
+	case "genesis":
+		n.kind = nameGenesis
+	}
+	switch {
+	case n.kind != nameHash:
+		return n, nil
+	case len(text) > maxName:
+		return n, fmt.Errorf("%w: a text of %d bytes", ErrBadName, len(text))
+	case text != "" && strings.Trim(text, "0123456789") == "":
+		slot, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return n, fmt.Errorf("%w: slot %s is above %d (a hash of digits only needs 0x in front)", ErrBadName, text, forks.MaxSlot)
+		}
+		n.kind, n.slot = nameSlot, forks.Slot(slot)
+		return n, nil
+	}
+	n.digits = strings.TrimPrefix(strings.ToLower(text), "0x")
+	even := n.digits
+	if len(even)%2 != 0 {
+		even += "0"
+	}
+	if _, err := hex.DecodeString(even); err != nil || len(n.digits) > 2*forks.HashSize {
+		return n, fmt.Errorf("%w: %q (want head, finalized, anchor, genesis, a slot, or a hash)", ErrBadName, text)
+	}
+	if len(n.digits) < minPrefix {
+		return n, fmt.Errorf("%w: %q has %d hex digits, want %d or more", ErrBadName, text, len(n.digits), minPrefix)
+	}
+	return n, nil
+}
+
+// matches says whether a hash begins with the name's digits.
+func (n *blockName) matches(h forks.Hash) bool { return strings.HasPrefix(h.String(), n.digits) }
 
 func (a *Accessor) atSlotLocked(slot forks.Slot) (forks.Block, error) {
 	name := fmt.Sprintf("slot %d", slot)
@@ -84,31 +145,21 @@ func (a *Accessor) atSlotLocked(slot forks.Slot) (forks.Block, error) {
 	}
 }
 
-func (a *Accessor) byPrefixLocked(name string) (forks.Block, error) {
-	digits := strings.TrimPrefix(strings.ToLower(name), "0x")
-	even := digits
-	if len(even)%2 != 0 {
-		even += "0"
-	}
-	if _, err := hex.DecodeString(even); err != nil || len(digits) > 2*forks.HashSize {
-		return forks.Block{}, fmt.Errorf("%w: %q (want head, finalized, anchor, genesis, a slot, or a hash)", ErrBadName, name)
-	}
-	if len(digits) == 2*forks.HashSize {
-		h, err := forks.ParseHash(digits)
-		if err != nil {
-			return forks.Block{}, fmt.Errorf("%w: %w", ErrBadName, err)
-		}
+func (a *Accessor) byDigitsLocked(n blockName) (forks.Block, error) {
+	if h, err := forks.ParseHash(n.digits); err == nil {
 		return a.blockLocked(h)
-	}
-	if len(digits) < minPrefix {
-		return forks.Block{}, fmt.Errorf("%w: %q has %d hex digits, want %d or more", ErrBadName, name, len(digits), minPrefix)
 	}
 	var found []forks.Block
 	for b := range a.tree.All() {
-		if strings.HasPrefix(b.Hash.String(), digits) {
+		if n.matches(b.Hash) {
 			found = append(found, b)
 		}
 	}
+	return onlyOne(n.text, found)
+}
+
+// onlyOne gives the block that a name fits. Errors: ErrUnknownBlock, ErrAmbiguous.
+func onlyOne(name string, found []forks.Block) (forks.Block, error) {
 	switch len(found) {
 	case 0:
 		return forks.Block{}, &NoBlockError{Name: name}

@@ -215,6 +215,7 @@ func (a *Accessor) switchAnchor(floor forks.Hash) error {
 		return err
 	}
 	a.openViews(func(b forks.Block) bool { _, ok := gone[b.Hash]; return ok })
+	a.heads.poke()
 	return nil
 }
 

@@ -19,9 +19,11 @@ import (
 // child processes that the crash test kills.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"accessor":   main,
-		crashChild:   crashChildMain,
-		lockingChild: lockingChildMain,
+		"accessor":     main,
+		crashChild:     crashChildMain,
+		lockingChild:   lockingChildMain,
+		owningChild:    owningChildMain,
+		importingChild: importingChildMain,
 	})
 }
 

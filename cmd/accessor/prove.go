@@ -118,7 +118,7 @@ func (c *proveCommand) run(cmd *cobra.Command, args []string) error {
 	}
 	defer done()
 	for _, key := range keys {
-		if err := checkKey(acc, key); err != nil {
+		if err := checkKey(acc.Commitment(), key); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,8 +45,8 @@ func parseKey(text string) ([]byte, error) {
 }
 
 // checkKey refuses a key that no state of the store can have.
-func checkKey(acc *state.Accessor, key []byte) error {
-	if size := acc.Commitment().KeySize(); size > 0 && len(key) != size {
+func checkKey(c state.Commitment, key []byte) error {
+	if size := c.KeySize(); size > 0 && len(key) != size {
 		return usageError("key %x has %d bytes, this store's keys have %d", key, len(key), size)
 	}
 	return nil
@@ -58,6 +59,17 @@ func keyText(key []byte) string {
 	}
 	return hex.EncodeToString(key)
 }
+
+// stateView is the state at a block: a *state.View of a store that is this
+// process's, or a *state.BesideView of one that another process owns.
+type stateView interface {
+	Block() forks.Block
+	Get(key []byte) (value []byte, present bool, err error)
+	All(from, to []byte) iter.Seq2[state.Pair, error]
+	Close()
+}
+
+var _, _ stateView = (*state.View)(nil), (*state.BesideView)(nil)
 
 // viewAt opens the state that --at names.
 func viewAt(cmd *cobra.Command, acc *state.Accessor, at string) (*state.View, error) {
@@ -75,7 +87,8 @@ func newGet(e *env) *cobra.Command {
 		Use:   "get --data DIR [--at BLOCK] KEY",
 		Short: "Print the value of a key at a block",
 		Long: `Prints the value of a key at a block, in hex, and on standard error which block
-that is. A key that the state doesn't have is said to be absent, exit status 1.`,
+that is. A key that the state doesn't have is said to be absent, exit status 1. Where
+another process owns the store, it is read beside that one.`,
 		Example: `  accessor get --data /tmp/chain --at 42 entropy
   accessor get --data /tmp/chain --at 0x2bf11dc5 0b000000000000000000000000000000000000000000000000000000000000`,
 		Args: arguments(cobra.ExactArgs(1)),
@@ -87,15 +100,15 @@ that is. A key that the state doesn't have is said to be absent, exit status 1.`
 			if err != nil {
 				return err
 			}
-			acc, done, err := e.openStore(data)
+			r, err := e.openReader(data)
 			if err != nil {
 				return err
 			}
-			defer done()
-			if err := checkKey(acc, key); err != nil {
+			defer r.done()
+			if err := checkKey(r.commitment, key); err != nil {
 				return err
 			}
-			v, err := viewAt(cmd, acc, at)
+			v, err := r.view(cmd, at)
 			if err != nil {
 				return err
 			}
@@ -154,7 +167,8 @@ func newList(e *env) *cobra.Command {
 		Short: "List the keys of the state at a block, with their values",
 		Long: `Lists the keys of the state at a block in order, each with its size, the beginning
 of its value, and its name where it is a JAM state item; with --json an object a
-line, whole values in hex. The block is named on standard error.`,
+line, whole values in hex. The block is named on standard error. Where another
+process owns the store, it is read beside that one.`,
 		Example: `  accessor ls --data /tmp/chain --at finalized
   accessor ls --data /tmp/chain --prefix ff`,
 		Args: noArguments,
@@ -169,12 +183,12 @@ line, whole values in hex. The block is named on standard error.`,
 			if err != nil {
 				return usageError("--prefix %q is not hex", prefix)
 			}
-			acc, done, err := e.openStore(data)
+			r, err := e.openReader(data)
 			if err != nil {
 				return err
 			}
-			defer done()
-			v, err := viewAt(cmd, acc, at)
+			defer r.done()
+			v, err := r.view(cmd, at)
 			if err != nil {
 				return err
 			}
@@ -191,7 +205,7 @@ line, whole values in hex. The block is named on standard error.`,
 	return cmd
 }
 
-func (e *env) list(v *state.View, prefix []byte, asJSON bool) error {
+func (e *env) list(v stateView, prefix []byte, asJSON bool) error {
 	where := aboutBlock(v.Block())
 	if !asJSON {
 		fmt.Fprintf(e.stderr, "at %s\n", where)

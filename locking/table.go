@@ -11,6 +11,9 @@
 //     handed over at that very moment: it goes on to the next.
 //   - A slot that nobody locks takes no memory.
 //
+// Beside them it owns reservations, which keep a slot for an owner's drafts and
+// bind nobody else; see Reservations.
+//
 // Different slots are independent of each other. Who has one slot must never
 // wait for a second: there is no order between slots that would keep two such
 // owners from waiting for each other.

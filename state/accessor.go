@@ -73,13 +73,15 @@ type Anchor struct {
 // use.
 //
 // Lock order: a slot's lease, then labels, then mu, then the store's own lock. No
-// I/O under mu, and no callback but ReadTree's.
+// I/O under mu, and no callback but ReadTree's. Drafts have locks of their own: see
+// Draft.
 type Accessor struct {
 	store      *checkpoint.Store
 	commitment Commitment
 	tries      tries
 	reads      reads
 	locks      *locking.Table
+	drafts     drafts
 	owner      string
 	log        *zap.Logger
 
@@ -325,8 +327,8 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 
 // Close ends background work and closes the store. Imports that wait fail with
 // checkpoint.ErrClosed, as all later calls do; those that work are waited for.
-// Views that are open keep working until they are closed. Closing again does
-// nothing.
+// Drafts end. Views that are open keep working until they are closed. Closing
+// again does nothing.
 func (a *Accessor) Close() error {
 	a.mu.Lock()
 	again := a.closed
@@ -337,6 +339,7 @@ func (a *Accessor) Close() error {
 	}
 	a.close()
 	a.calls.Wait()
+	a.drafts.close()
 	a.openViews(func(forks.Block) bool { return true })
 	a.closeCache()
 	a.heads.stop()

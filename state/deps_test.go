@@ -14,7 +14,7 @@ func TestImports(t *testing.T) {
 		"accessor/state", "accessor/checkpoint", "accessor/forks", "accessor/jam", "accessor/locking",
 		"go.uber.org/zap", "go.uber.org/multierr",
 		"github.com/cespare/xxhash", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/sync/singleflight",
-		"github.com/dgraph-io/ristretto/v2", "github.com/dustin/go-humanize",
+		"github.com/dgraph-io/ristretto/v2", "github.com/dustin/go-humanize", "github.com/tidwall/btree",
 	}
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
 	if err != nil {

@@ -54,11 +54,12 @@ type Savepoint uint64
 // the owner to look at the reason.
 const minDraftRest = 5 * time.Second
 
-// pin keeps the parent's state readable for the draft's life. Errors:
+// pin keeps the parent's state readable for the draft's life. The parent itself stays
+// held as long as the draft is among the open ones: see heldBackLocked. Errors:
 // ErrUnknownParent, and those of View.
 func (d *Draft) pin(ctx context.Context) (err error) {
 	d.view, err = d.a.View(ctx, d.parent.Hash)
-	if errors.Is(err, ErrUnknownBlock) {
+	if errors.Is(err, ErrUnknownBlock) || errors.Is(err, ErrPruned) {
 		return fmt.Errorf("%w: %w", ErrUnknownParent, err)
 	}
 	return err

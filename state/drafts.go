@@ -115,6 +115,10 @@ func (d *Draft) begin(ctx context.Context, parent forks.Hash, opts DraftOptions)
 	}
 	d.writes = &draftWrites{limit: min(MaxDraftSize, d.a.store.Limits().WriteSetSize)}
 	all.add(d)
+	if _, err := d.a.Block(parent); err != nil {
+		_ = d.stop(fmt.Errorf("%w: %w", ErrDraftOver, err), true)
+		return fmt.Errorf("%w: %w", ErrUnknownParent, err) // pruned just before
+	}
 	return d.reservation.ExpireAfter(opts.TTL)
 }
 

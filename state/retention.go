@@ -141,8 +141,8 @@ func (a *Accessor) arrivedBefore(t *forks.Tree, finalized forks.Block, when time
 	return line[i], true
 }
 
-// heldBackLocked lowers a floor so that pinned blocks, and those on which imports
-// are on their way, descend from it.
+// heldBackLocked lowers a floor so that pinned blocks, and those on which drafts or
+// imports are on their way, descend from it.
 func (a *Accessor) heldBackLocked(floor forks.Hash) forks.Hash {
 	keep := func(h forks.Hash) {
 		if common, err := a.tree.CommonAncestor(floor, h); err == nil {
@@ -151,6 +151,9 @@ func (a *Accessor) heldBackLocked(floor forks.Hash) forks.Hash {
 	}
 	for _, pin := range a.pins.List() {
 		keep(pin.Block)
+	}
+	for _, d := range a.drafts.all() {
+		keep(d.parent.Hash)
 	}
 	for _, flight := range a.inflight {
 		keep(flight.parent)
@@ -182,6 +185,7 @@ func (a *Accessor) pruneTo(ctx context.Context, floor forks.Hash, step int, done
 		a.mu.Lock()
 		a.going = nil // the store remembers them now
 		a.mu.Unlock()
+		a.heads.poke()
 	}
 	done.Pruned += pruned.Blocks
 	done.Freed += pruned.Bytes
@@ -215,7 +219,6 @@ func (a *Accessor) switchAnchor(floor forks.Hash) error {
 		return err
 	}
 	a.openViews(func(b forks.Block) bool { _, ok := gone[b.Hash]; return ok })
-	a.heads.poke()
 	return nil
 }
 

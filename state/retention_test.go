@@ -234,6 +234,26 @@ func TestPinsHoldRetentionBack(t *testing.T) {
 	})
 }
 
+func TestDraftsHoldRetentionBack(t *testing.T) {
+	c := newAging(t, engines[0], state.Retention{Slots: 5, Step: 4})
+	c.line("a", "alfred", 1, 30)
+	d, err := c.BeginDraft(context.Background(), hash("a10"), 50, state.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.settleAt("a30")
+	c.retain()
+	c.wantAnchor("a8")
+	if _, err := d.Commit(context.Background(), forks.Hash{9}, nil, nil); err != nil {
+		t.Error(err)
+	}
+	c.retain()
+	c.wantAnchor("a24")
+	if _, err := c.BeginDraft(context.Background(), hash("a10"), 50, state.DraftOptions{}); !errors.Is(err, state.ErrUnknownParent) {
+		t.Errorf("a draft on a pruned block: %v", err)
+	}
+}
+
 // With a budget of disk the window shrinks; where nothing is finalized, checkpoints
 // go, then imports are refused, and reads go on.
 func TestDiskBudget(t *testing.T) {

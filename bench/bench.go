@@ -242,7 +242,8 @@ func (r *run) create(opts checkpoint.Options) error {
 		*r.chacha = saved
 		anchor.Root = root
 	}
-	config := state.Config{Dir: r.storeDir(), Engine: r.engine, Commitment: commitment, Store: opts, Owner: "bench"}
+	config := state.Config{Dir: r.storeDir(), Engine: r.engine, Commitment: commitment, Store: opts, Owner: "bench",
+		Retention: state.Retention{All: true}}
 	acc, err := state.Create(config, anchor)
 	if err != nil {
 		return err

@@ -29,8 +29,15 @@ func TestBenches(t *testing.T) {
 				if b.Name == "root" && res.Hashing <= 0 || b.Name == "prove" && res.Check <= 0 {
 					t.Errorf("no hashing or check: %+v", res)
 				}
-				if !rooted && b.Name != "open" && (res.BaselineMedian <= 0 || res.Ratio <= 0 || res.Floor <= 0) {
+				compared := !rooted && b.Name != "open" && b.Name != "read" && b.Name != "retention"
+				if compared && (res.BaselineMedian <= 0 || res.Ratio <= 0 || res.Floor <= 0) {
 					t.Errorf("no baseline or floor: %+v", res)
+				}
+				if b.Name == "read" && (res.Reads.HitNanos <= 0 || res.Reads.BareNanos <= 0 || res.Reads.HitAllocs != 0 || res.Reads.CacheOff <= 0) {
+					t.Errorf("reads: %+v", res.Reads)
+				}
+				if b.Name == "retention" && (res.Kept.Blocks != 22 || res.Kept.OldRead <= 0 || res.Kept.Open <= 0) {
+					t.Errorf("retention: %+v", res.Kept)
 				}
 				if b.Name == "import" && res.DiskPerBlock <= 0 {
 					t.Errorf("no disk usage: %+v", res)

@@ -1,8 +1,16 @@
 package bench
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"accessor/checkpoint"
@@ -18,7 +26,8 @@ type Kept struct {
 	Disk        int64   `json:"disk_bytes"`   // without the anchor's state
 	Worst       float64 `json:"worst_window"` // disk over write sets, of the worst 512 slots
 	Uneven      float64 `json:"worst_over_median_window"`
-	Open        float64 `json:"open_ms"` // to the first right answer
+	Killed      float64 `json:"killed_ms"` // from the start after a kill -9 to the first right answer; 0 in tests
+	Open        float64 `json:"open_ms"`   // to the first right answer
 	OldRead     float64 `json:"old_read_ms"`
 	OldReadP99  float64 `json:"old_read_p99_ms"`
 	Pruned      int     `json:"pruned_blocks"` // when half of the slots are kept
@@ -56,10 +65,78 @@ func (r *run) retention() error {
 	k.weigh(windows, r.writeSet())
 	tenth := len(r.ours) / 10
 	k.FirstImport, k.LastImport = percentile(r.ours[:tenth], 50), percentile(r.ours[len(r.ours)-tenth:], 50)
+	if err := r.killed(); err != nil {
+		return err
+	}
 	if err := r.oldReads(all); err != nil {
 		return err
 	}
 	return r.prune()
+}
+
+// killed lets another process own the store and import into it, kills that, and
+// measures how long it takes until the store answers again.
+func (r *run) killed() error {
+	program, err := os.Executable()
+	if err != nil || !strings.HasPrefix(filepath.Base(program), "acc") {
+		return err // a test's
+	}
+	if err := r.acc.Close(); err != nil {
+		return err
+	}
+	r.acc = nil
+	cmd := exec.CommandContext(r.ctx, program, "bench", "hold", r.storeDir(), strconv.Itoa(r.Keys), strconv.Itoa(r.Puts), strconv.Itoa(r.ValueSize))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	// A line for each block that it has imported.
+	lines := bufio.NewScanner(out)
+	for range 20 {
+		if !lines.Scan() {
+			return fmt.Errorf("another process on the store: %w", cmd.Wait())
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = cmd.Wait() // killed
+	start := time.Now()
+	if err := r.openKeeping(state.Retention{All: true}); err != nil {
+		return err
+	}
+	last, err := forks.ParseHash(lines.Text())
+	if err == nil {
+		err = r.readAt(last)
+	}
+	r.res.Kept.Killed = float64(time.Since(start).Microseconds()) / 1000
+	return err
+}
+
+// Hold owns a store of the benchmark and imports blocks on its head until it is
+// killed, telling each.
+func Hold(ctx context.Context, dir string, p Params, imported func(forks.Hash)) error {
+	engine := rocks.New(rocks.Options{})
+	defer engine.Close()
+	acc, err := state.Open(state.Config{Dir: dir, Engine: engine, Owner: "bench", Retention: state.Retention{All: true}})
+	if err != nil {
+		return err
+	}
+	defer acc.Close()
+	seed := [32]byte{1: 1}
+	r := &run{Params: p, ctx: ctx, acc: acc, chacha: rand.NewChaCha8(seed)}
+	r.rnd = rand.New(r.chacha)
+	for ctx.Err() == nil {
+		res, err := acc.Import(ctx, r.block(acc.Head(), r.Puts))
+		if err != nil {
+			return err
+		}
+		imported(res.Block.Hash)
+	}
+	return context.Cause(ctx)
 }
 
 func (r *run) writeSet() int64 { return int64(r.Puts * (len(key(0)) + r.ValueSize)) }
@@ -69,6 +146,10 @@ func (r *run) reopenKeeping(keep state.Retention) error {
 		return err
 	}
 	r.acc = nil
+	return r.openKeeping(keep)
+}
+
+func (r *run) openKeeping(keep state.Retention) error {
 	r.engine.Close()
 	r.engine = rocks.New(rocks.Options{})
 	acc, err := state.Open(state.Config{Dir: r.storeDir(), Engine: r.engine, Owner: "bench", Retention: keep,
@@ -155,19 +236,7 @@ func (r *run) oldReads(all []forks.Block) error {
 	if err := r.reopenKeeping(state.Retention{All: true}); err != nil {
 		return err
 	}
-	read := func(b forks.Block) error {
-		v, err := r.acc.View(r.ctx, b.Hash)
-		if err != nil {
-			return err
-		}
-		defer v.Close()
-		_, present, err := v.Get(key(r.rnd.IntN(r.Keys)))
-		if err == nil && !present {
-			err = fmt.Errorf("a key is absent at slot %d", b.Slot)
-		}
-		return err
-	}
-	if err := read(r.acc.Head()); err != nil {
+	if err := r.readAt(r.acc.Head().Hash); err != nil {
 		return err
 	}
 	r.res.Kept.Open = float64(time.Since(start).Microseconds()) / 1000
@@ -175,13 +244,27 @@ func (r *run) oldReads(all []forks.Block) error {
 	for range r.Repeat {
 		b := all[r.rnd.IntN(len(all))]
 		start := time.Now()
-		if err := read(b); err != nil {
+		if err := r.readAt(b.Hash); err != nil {
 			return err
 		}
 		r.cold = append(r.cold, time.Since(start))
 	}
 	r.res.Kept.OldRead, r.res.Kept.OldReadP99 = percentile(r.cold, 50), percentile(r.cold, 99)
 	return nil
+}
+
+// readAt reads a random key, which every state has.
+func (r *run) readAt(h forks.Hash) error {
+	v, err := r.acc.View(r.ctx, h)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	_, present, err := v.Get(key(r.rnd.IntN(r.Keys)))
+	if err == nil && !present {
+		err = fmt.Errorf("a key is absent at block %s", h)
+	}
+	return err
 }
 
 // prune keeps half of the slots.

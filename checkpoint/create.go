@@ -106,7 +106,19 @@ func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter
 // anchorImage makes the image and the checkpoint of the anchor from its delta.
 func (s *Store) anchorImage() error {
 	e := s.anchorEntry()
-	return s.imageOf(e, s.deltaPath(e.rec.Block), e.rec.DeltaSize)
+	whole := s.deltaPath(e.rec.Block)
+	if _, err := os.Lstat(s.anchorPath(e.rec.Block)); err == nil {
+		whole = s.anchorPath(e.rec.Block) // pruning could not rename it yet
+	}
+	// Not a block's write set in place of its whole state.
+	size, sum, err := fileSum(whole)
+	if err != nil {
+		return err
+	}
+	if size != e.rec.DeltaSize || sum != e.rec.DeltaSum {
+		return fmt.Errorf("%w: %s is not as recorded", ErrDamaged, whole)
+	}
+	return s.imageOf(e, whole, size)
 }
 
 // imageOf makes the image of a block, and its checkpoint where there is none, from a

@@ -140,6 +140,9 @@ func (m *maintenance) settle(e *entry, waiting bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.s
+	if held, err := s.entry(e.rec.Hash); err != nil || held != e {
+		return nil // it was pruned
+	}
 	im, err := s.usableImage(e)
 	if err != nil {
 		return err
@@ -364,7 +367,10 @@ func (s *Store) imageDue(tip *entry) *entry {
 		size += x.rec.DeltaSize
 	}
 	s.mu.Lock()
-	enough := max(s.opts.ImageBytes, 4*im.image.size)
+	enough := s.opts.ImageBytes
+	if im.image != nil { // else it was given up just now
+		enough = max(enough, 4*im.image.size)
+	}
 	s.mu.Unlock()
 	if size < enough {
 		return nil

@@ -62,7 +62,12 @@ func (s *Store) Prune(ctx context.Context, to forks.Hash, switchOver func() erro
 		s.discard(s.anchorPath(e.rec.Block))
 		return Pruned{}, fmt.Errorf("prune up to block %s: %w", to, err)
 	}
-	report, err := s.moveAnchor(e, rec, switchOver)
+	// Without maintain.mu: it opens views, which may wait for runs.
+	if err := switchOver(); err != nil {
+		s.discard(s.anchorPath(e.rec.Block))
+		return Pruned{}, fmt.Errorf("prune up to block %s: %w", to, err)
+	}
+	report, err := s.moveAnchor(e, rec)
 	if err != nil {
 		return report, fmt.Errorf("prune up to block %s: %w", to, err)
 	}
@@ -118,11 +123,12 @@ type wholeState struct {
 	started time.Time
 	written int64
 	err     error // why it ended early
+	stopped bool  // by who takes the entries, who knows why
 }
 
 func (ws *wholeState) stored() iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
-		if ws.err = ws.state(yield); ws.err == nil {
+		if ws.err = ws.state(yield); ws.err == nil && !ws.stopped {
 			ws.err = ws.trie(yield)
 		}
 	}
@@ -136,7 +142,10 @@ func (ws *wholeState) state(yield func(key, stored []byte) bool) error {
 		for it.Next() {
 			key = appendStateKey(key[:0], it.Key())
 			stored = append(append(stored[:0], tagValue), it.Value()...)
-			if failed = ws.pace(len(key) + len(stored)); failed != nil || !yield(key, stored) || !next(it.Key(), it.Value()) {
+			if failed = ws.pace(len(key) + len(stored)); failed != nil {
+				return
+			}
+			if ws.stopped = !yield(key, stored); ws.stopped || !next(it.Key(), it.Value()) {
 				return
 			}
 		}
@@ -149,7 +158,7 @@ func (ws *wholeState) state(yield func(key, stored []byte) bool) error {
 	} else {
 		pairs(func([]byte, []byte) bool { return true })
 	}
-	if err = errors.Join(failed, err, it.Close()); err != nil {
+	if err = errors.Join(failed, err, it.Close()); err != nil || ws.stopped {
 		return err
 	}
 	if check != nil && root != ws.rec.Root {
@@ -182,13 +191,9 @@ func (ws *wholeState) pace(n int) error {
 }
 
 // moveAnchor makes e the anchor, with rec as its record.
-func (s *Store) moveAnchor(e *entry, rec *Record, switchOver func() error) (report Pruned, err error) {
+func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	s.maintain.mu.Lock()
 	defer s.maintain.mu.Unlock()
-	if err := switchOver(); err != nil {
-		s.discard(s.anchorPath(e.rec.Block))
-		return report, err
-	}
 	gone, spanning := s.below(e)
 	changes := []Change{{Key: blockKey(e.rec.Hash), Value: rec.encode()}}
 	var paths []string

@@ -191,11 +191,26 @@ func (s *Store) Seal(w *Working) error {
 		return fmt.Errorf("record checkpoint of block %s: %w", e.rec.Hash, err)
 	}
 	s.mu.Lock()
-	e.seal, e.thin = l, false
+	held := s.entries[e.rec.Hash] // another where it became the anchor meanwhile
+	if held != nil {
+		held.seal, held.thin = l, false
+	}
 	s.mu.Unlock()
+	if held == nil {
+		return s.unseal(e)
+	}
 	s.stats.Sealed.Add(1)
-	s.maintain.poke(e)
+	s.maintain.poke(held)
 	return nil
+}
+
+// unseal takes back the checkpoint of a block that was pruned while it was sealed.
+func (s *Store) unseal(e *entry) error {
+	err := s.record(Change{Key: sealKey(e.rec.Hash)}, false)
+	if err == nil {
+		err = s.trash(s.checkpointPath(e.rec.Block))
+	}
+	return errors.Join(fmt.Errorf("seal checkpoint: %w: %s was pruned", ErrUnknown, e.rec.Hash), err)
 }
 
 // DropCheckpoint removes a block's checkpoint, to free its space; the block

@@ -109,8 +109,9 @@ type Stats struct {
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Lock order: maintain.mu, then mu. Neither is kept over engine calls, but that
-// maintain.mu covers the making of one branch's runs.
+// Lock order: building, maintain.mu, images, then mu, which is kept over no engine
+// call. building covers the making of one image and a Prune, switchOver and all;
+// maintain.mu the making of one branch's runs.
 type Store struct {
 	dir    string
 	engine Engine
@@ -248,6 +249,17 @@ func (s *Store) Get(h forks.Hash) (Record, error) {
 		return Record{}, err
 	}
 	return e.rec, nil
+}
+
+// Ancestors gives a held block, its parent, and so on to the anchor; none for a block
+// that isn't held.
+func (s *Store) Ancestors(h forks.Hash) (list []forks.Block) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.entries[h]; e != nil; e = e.parent() {
+		list = append(list, e.rec.Block)
+	}
+	return list
 }
 
 // HasCheckpoint says whether a checkpoint of the block is sealed, as far as is

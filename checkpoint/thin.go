@@ -50,9 +50,12 @@ func (s *Store) Thin(blocks []forks.Hash) (freed int64, err error) {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := s.trash(path); err != nil {
-			return freed, fmt.Errorf("thin out %d blocks: %w", len(thinned), err)
+		if trashed := s.trash(path); trashed != nil && !errors.Is(trashed, fs.ErrNotExist) {
+			err = errors.Join(err, trashed)
 		}
+	}
+	if err != nil {
+		return freed, fmt.Errorf("thin out %d blocks: %w", len(thinned), err)
 	}
 	return freed, nil
 }
@@ -79,15 +82,19 @@ func (s *Store) Aligned(h forks.Hash) (forks.Hash, error) {
 }
 
 // DiskUsage is the space that the store takes, each file counted once however many
-// names it has. It looks at every file: a second for a day's blocks.
+// names it has; what is on its way to be removed, or half-made, is not in it. It looks
+// at every file: a second for a day's blocks.
 func (s *Store) DiskUsage() (size int64, err error) {
 	seen := make(map[uint64]bool)
-	err = filepath.WalkDir(s.dir, func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
 		}
 		if err != nil {
 			return err
+		}
+		if d.IsDir() && (path == s.path(dirTrash) || path == s.path(dirTmp) || path == s.path(dirWork)) {
+			return fs.SkipDir
 		}
 		info, err := d.Info()
 		if err != nil {

@@ -330,6 +330,8 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 // Drafts end. Views that are open keep working until they are closed. Closing
 // again does nothing.
 func (a *Accessor) Close() error {
+	// Views that are open stay so: most of them before calls are refused.
+	a.openViews(func(forks.Block) bool { return true })
 	a.mu.Lock()
 	again := a.closed
 	a.closed = true

@@ -45,9 +45,6 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	defer end()
-	if a.full.Load() {
-		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, ErrOverBudget)
-	}
 	res, err := a.importBlock(ctx, b)
 	res.Took = time.Since(start)
 	if err != nil {
@@ -159,6 +156,9 @@ func (a *Accessor) takeOff(ctx context.Context, b *Block, ws checkpoint.WriteSet
 		}
 		if wait == nil {
 			_, err := a.checkLocked(b)
+			if err == nil && a.full.Load() {
+				err = fmt.Errorf("import block %s: %w", b.Hash, ErrOverBudget)
+			}
 			var flight *inflight
 			if err == nil {
 				flight = &inflight{parent: b.Parent, settled: make(chan struct{})}

@@ -1,7 +1,9 @@
 package state
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -22,9 +24,13 @@ const DefaultCacheBytes = 64 << 20
 type reads struct {
 	cache *cache.Cache // nil where it is off
 	ready chan struct{}
+	// shrinking lets one at a time move the index's base, or load it.
+	shrinking sync.Mutex
 
-	mu   sync.Mutex
-	open map[*View]struct{}
+	mu          sync.Mutex // guards the fields below
+	open        map[*View]struct{}
+	closed      bool // the last view that is closed closes the cache
+	cacheClosed bool
 }
 
 func (r *reads) opened(v *View) {
@@ -33,10 +39,19 @@ func (r *reads) opened(v *View) {
 	r.open[v] = struct{}{}
 }
 
-func (r *reads) closed(v *View) {
+func (r *reads) forget(v *View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.open, v)
+	r.closeLocked()
+}
+
+// closeLocked closes the cache once nobody reads any more.
+func (r *reads) closeLocked() {
+	if r.closed && len(r.open) == 0 && r.cache != nil && !r.cacheClosed {
+		r.cacheClosed = true
+		r.cache.Close()
+	}
 }
 
 // openViews opens the states of the views that match, which have left that to
@@ -49,7 +64,7 @@ func (a *Accessor) openViews(match func(forks.Block) bool) {
 		if v.state.Load() != nil || !match(v.b) {
 			continue
 		}
-		if _, err := v.open(context.Background()); err != nil {
+		if _, err := v.open(context.Background()); err != nil && !errors.Is(err, errViewClosed) {
 			a.log.Warn("open the state of a view", zap.Stringer("block", v.b.Hash), zap.Error(err))
 		}
 	}
@@ -97,11 +112,13 @@ func (a *Accessor) loadCache(base forks.Block) {
 	}
 }
 
-// writtenAbove yields the blocks above a base, parents before children, and the keys
+// writtenAbove yields the blocks above a base in order of their numbers, and the keys
 // that they wrote.
 func (a *Accessor) writtenAbove(base forks.Block) iter.Seq2[cache.Block, iter.Seq2[[]byte, error]] {
 	return func(yield func(cache.Block, iter.Seq2[[]byte, error]) bool) {
-		for _, rec := range a.store.Records() {
+		records := a.store.Records()
+		slices.SortFunc(records, func(a, b checkpoint.Record) int { return cmp.Compare(a.Number, b.Number) })
+		for _, rec := range records {
 			if rec.Slot > base.Slot && !rec.Anchor &&
 				!yield(cache.Block{Hash: rec.Hash, Parent: rec.Parent, Number: rec.Number}, a.keysWritten(rec.Hash)) {
 				return
@@ -150,10 +167,12 @@ func (a *Accessor) cacheWrites(rec *checkpoint.Record, ws checkpoint.WriteSet) {
 // shrinkCache moves the base of the cache's index up, half the way to finalized.
 // Where finality is too far behind for that, the cache is given up until it goes on.
 func (a *Accessor) shrinkCache() {
+	a.reads.shrinking.Lock()
+	defer a.reads.shrinking.Unlock()
 	c := a.reads.cache
 	base, ok := c.Base()
-	if !ok {
-		return
+	if !ok || !c.Full() {
+		return // another has done it
 	}
 	var to forks.Hash
 	a.ReadTree(func(t *forks.Tree) {
@@ -184,18 +203,24 @@ func (a *Accessor) cacheAfterFinality() {
 	default:
 		return
 	}
-	if _, ok := a.reads.cache.Base(); ok {
+	if _, ok := a.reads.cache.Base(); ok || !a.reads.shrinking.TryLock() {
 		return
 	}
+	defer a.reads.shrinking.Unlock()
 	var finalized forks.Block
 	a.ReadTree(func(t *forks.Tree) { finalized = t.Finalized() })
-	a.calls.Go(func() { a.loadCache(finalized) })
+	a.loadCache(finalized)
 }
 
-// closeCache ends the cache. Views that are still open don't use it any more.
+// closeCache ends the cache. Reads that are on their way in views that are open may
+// still use it.
 func (a *Accessor) closeCache() {
-	if a.reads.cache != nil {
-		a.reads.cache.Stop()
-		a.reads.cache.Close()
+	if a.reads.cache == nil {
+		return
 	}
+	a.reads.cache.Stop()
+	a.reads.mu.Lock()
+	defer a.reads.mu.Unlock()
+	a.reads.closed = true
+	a.reads.closeLocked()
 }

@@ -104,10 +104,10 @@ func (a *Accessor) Retain(ctx context.Context) (done Retained, err error) {
 	}
 	var floor forks.Hash
 	a.ReadTree(func(t *forks.Tree) { floor = a.floorLocked(t) })
-	if err := a.pruneTo(ctx, floor, a.retention.Step, &done); err != nil {
-		return done, err
-	}
-	return done, a.withinBudget(ctx, &done)
+	// A full disk keeps the new anchor's state from being written; checkpoints can be
+	// thinned out all the same.
+	err = a.pruneTo(ctx, floor, a.retention.Step, &done)
+	return done, errors.Join(err, a.withinBudget(ctx, &done))
 }
 
 // floorLocked gives the newest canonical block that is older than retention keeps;
@@ -241,11 +241,10 @@ func (a *Accessor) withinBudget(ctx context.Context, done *Retained) error {
 	if err != nil {
 		return err
 	}
-	for used > budget {
+	var failed error
+	for used > budget && ctx.Err() == nil {
 		before := done.Pruned + done.Thin
-		if err := a.freeSome(ctx, done); err != nil {
-			return err
-		}
+		failed = a.freeSome(ctx, done)
 		if done.Pruned+done.Thin == before {
 			break
 		}
@@ -255,13 +254,13 @@ func (a *Accessor) withinBudget(ctx context.Context, done *Retained) error {
 	}
 	if full := used > budget; a.full.Swap(full) != full {
 		if full {
-			a.log.Error("imports are refused: the blocks above finalized alone take more than the disk budget",
+			a.log.Error("imports are refused: what can't be pruned takes more than the disk budget",
 				zap.Int64("bytes", used), zap.Int64("budget", budget))
 		} else {
 			a.log.Info("imports are taken again", zap.Int64("bytes", used), zap.Int64("budget", budget))
 		}
 	}
-	return nil
+	return failed
 }
 
 // measure looks how much space the store takes, and warns long before it is full.
@@ -299,17 +298,17 @@ func (a *Accessor) freeSome(ctx context.Context, done *Retained) error {
 			}
 		}
 	})
-	if err := a.pruneTo(ctx, floor, 1, done); err != nil || done.Pruned > before {
-		return err
+	pruneErr := a.pruneTo(ctx, floor, 1, done)
+	if done.Pruned > before {
+		return pruneErr
 	}
 	blocks := a.toThin()
 	freed, err := a.store.Thin(blocks)
-	if err != nil {
-		return err
+	if err == nil {
+		done.Thin += len(blocks)
 	}
-	done.Thin += len(blocks)
 	done.Freed += freed
-	return nil
+	return errors.Join(pruneErr, err)
 }
 
 // toThin gives the next blocks to do without a checkpoint: of forks that lost, then

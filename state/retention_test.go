@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -293,6 +294,56 @@ func TestDiskBudget(t *testing.T) {
 		c.accept(b)
 		c.wantStates()
 	})
+}
+
+// A view on a block without a checkpoint, which has read nothing yet, stays readable
+// when the block is pruned.
+func TestThinViewOutlivesPruning(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		c := newAging(t, e, state.Retention{Slots: 10, Step: 4})
+		<-c.CacheReady()
+		c.line("a", "alfred", 1, 40)
+		if _, err := c.Store().Thin([]forks.Hash{hash("a9"), hash("a10"), hash("a11")}); err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.View(context.Background(), hash("a10"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		n := c.node("a10")
+		c.settleAt("a40")
+		c.retain()
+		if err := c.compareOpen(v, n); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What waits to be removed doesn't count: no more is pruned than the budget asks for.
+func TestDiskBudgetWithSlowRemoval(t *testing.T) {
+	c := newAging(t, engines[0], state.Retention{Step: 4})
+	c.line("a", "alfred", 1, 100)
+	c.reopen()
+	used, err := c.Store().DiskUsage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cfg.Retention.DiskBytes = used * 19 / 20
+	c.settleAt("a100")
+	c.reopen()
+	c.hook.set(func(call checkpoint.FileCall) error {
+		if call.Op == "remove" && !call.Applied && strings.Contains(filepath.Dir(call.Path), "trash") {
+			time.Sleep(300 * time.Millisecond)
+		}
+		return nil
+	})
+	c.retain()
+	c.hook.set(nil)
+	if at := c.Anchor().Slot; at == 0 || at > 60 {
+		t.Errorf("the anchor is at slot %d", at)
+	}
+	c.accept(c.block("b", "a100"))
 }
 
 // Pruning that is cut short anywhere: the store opens and goes on.

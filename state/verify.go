@@ -24,11 +24,15 @@ func (a *Accessor) Verify(ctx context.Context, report func(forks.Block, error), 
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		for _, err := range a.store.VerifyBlock(rec.Hash) {
-			report(rec.Block, err)
-		}
+		wrong := a.store.VerifyBlock(rec.Hash)
 		if err := a.verifyState(ctx, rec.Block); err != nil {
-			report(rec.Block, fmt.Errorf("state at block %s, slot %d: %w", rec.Hash, rec.Slot, err))
+			wrong = append(wrong, fmt.Errorf("state at block %s, slot %d: %w", rec.Hash, rec.Slot, err))
+		}
+		if _, err := a.Block(rec.Hash); errors.Is(err, ErrPruned) {
+			wrong = nil // meanwhile
+		}
+		for _, err := range wrong {
+			report(rec.Block, err)
 		}
 		if progress != nil {
 			progress(i+1, len(records))
@@ -80,6 +84,9 @@ func (a *Accessor) Reseal(ctx context.Context, progress func(done, all int)) (ma
 			return made, err
 		}
 		sealed, err := a.reseal(ctx, rec.Block)
+		if _, held := a.Block(rec.Hash); errors.Is(held, ErrPruned) {
+			continue // meanwhile
+		}
 		if err != nil {
 			return made, fmt.Errorf("make checkpoint of block %s at slot %d: %w", rec.Hash, rec.Slot, err)
 		}

@@ -23,8 +23,9 @@ type View struct {
 	// path is the block's in the read cache; nil where its reads don't go there.
 	path *cache.Path
 
-	mu    sync.Mutex
-	state atomic.Pointer[checkpoint.View] // opened by the first read that needs it
+	mu     sync.Mutex
+	closed bool                            // guarded by mu
+	state  atomic.Pointer[checkpoint.View] // opened by the first read that needs it
 }
 
 // View opens the state at a block. Where its checkpoint can't be used, the state
@@ -68,6 +69,9 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 	if cv := v.state.Load(); cv != nil {
 		return cv, nil
 	}
+	if v.closed {
+		return nil, errViewClosed
+	}
 	cv, err := v.a.store.OpenView(v.b.Hash)
 	if err != nil {
 		cv, err = v.a.rebuild(ctx, v.b, err)
@@ -78,6 +82,9 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 	v.state.Store(cv)
 	return cv, nil
 }
+
+// errViewClosed: nobody reads the view any more.
+var errViewClosed = errors.New("view is closed")
 
 // checkpoint gives the state itself to a read. Error: checkpoint.ErrClosed.
 func (v *View) checkpoint(ctx context.Context) (*checkpoint.View, error) {
@@ -95,9 +102,10 @@ func (v *View) checkpoint(ctx context.Context) (*checkpoint.View, error) {
 // Close gives the view back. Closing twice is safe; the view is used by nobody by
 // then.
 func (v *View) Close() {
-	v.a.reads.closed(v)
+	defer v.a.reads.forget(v)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.closed = true
 	if cv := v.state.Load(); cv != nil {
 		cv.Close()
 	}

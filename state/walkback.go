@@ -83,6 +83,10 @@ func (a *Accessor) ancestors(h forks.Hash) (list []forks.Block) {
 			list = append(list, b)
 		}
 	})
+	if len(list) == 0 {
+		// It is being pruned, and a view on it opens its state for that.
+		list = a.store.Ancestors(h)
+	}
 	return list
 }
 

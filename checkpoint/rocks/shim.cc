@@ -200,8 +200,8 @@ size_t accessor_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
 size_t accessor_iter_fill_back(void* iter, const char* from, size_t from_len, char* buf,
                                size_t cap, size_t* need, char** err) {
   const Slice end(from, from_len);
-  return fill(static_cast<IteratorHandle*>(iter)->rep, &end, /*back=*/true, buf, cap,
-              need, err);
+  return fill(static_cast<IteratorHandle*>(iter)->rep, from_len ? &end : nullptr,
+              /*back=*/true, buf, cap, need, err);
 }
 
 int accessor_get(void* db, void* read_options, const char* key, size_t key_len,

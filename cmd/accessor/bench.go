@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"accessor/bench"
+	"accessor/forks"
 )
 
 func newBench(e *env) *cobra.Command {
@@ -28,7 +30,27 @@ to size disks. The stores are temporary; --dir says on which disk.`,
 	for _, b := range bench.All {
 		cmd.AddCommand(newOneBench(e, b))
 	}
+	cmd.AddCommand(newHold(e))
 	return cmd
+}
+
+// newHold is what the benchmark "retention" starts, to kill it.
+func newHold(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:    "hold DIR KEYS PUTS VALUE-SIZE",
+		Hidden: true,
+		Args:   arguments(cobra.ExactArgs(4)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var p bench.Params
+			for i, n := range []*int{&p.Keys, &p.Puts, &p.ValueSize} {
+				var err error
+				if *n, err = strconv.Atoi(args[1+i]); err != nil || *n < 1 {
+					return usageError("%q is not a number above 0", args[1+i])
+				}
+			}
+			return bench.Hold(cmd.Context(), args[0], p, func(h forks.Hash) { fmt.Fprintln(e.stdout, h) })
+		},
+	}
 }
 
 func newOneBench(e *env, b bench.Bench) *cobra.Command {
@@ -116,7 +138,7 @@ func benchText(r bench.Result) string {
 		line("blocks", "%d, write sets of %.0f MB", k.Blocks, float64(k.WriteSets)/1e6)
 		line("disk", "%.0f MB, %.1f times; worst window %.1f times, %.2f times the median", float64(k.Disk)/1e6,
 			float64(k.Disk)/float64(k.WriteSets), k.Worst, k.Uneven)
-		line("open to the first answer", "%.0f ms", k.Open)
+		line("open to the first answer", "%.0f ms; after a kill -9 %.0f ms", k.Open, k.Killed)
 		line("old read", "%.2f ms, p99 %.2f ms", k.OldRead, k.OldReadP99)
 		line("prune half", "%d blocks, %.0f MB in %.0f ms", k.Pruned, float64(k.Freed)/1e6, k.PruneTook)
 		line("import, first, last tenth", "%.2f ms, %.2f ms", k.FirstImport, k.LastImport)

@@ -169,7 +169,8 @@ func (c *initCommand) create(ctx context.Context, in *statefile.Reader, h statef
 	bar := newProgress(c.stderr, filepath.Base(c.data))
 	defer bar.done()
 	acc, err := state.Create(
-		state.Config{Dir: c.data, Engine: engine, Commitment: commitment, Owner: "init", Log: log},
+		state.Config{Dir: c.data, Engine: engine, Commitment: commitment, Owner: "init", Log: log,
+			Retention: state.Retention{All: true}},
 		state.Anchor{Hash: h.Hash, Slot: h.Slot, Root: h.Root, Pairs: readPairs(ctx, in, bar)},
 	)
 	if err != nil {

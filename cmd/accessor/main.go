@@ -11,10 +11,14 @@ import (
 )
 
 func main() {
+	// What is kept in Go's memory is small as a rule, most of it caches: collecting
+	// less often takes the collector out of the slowest proofs and imports. Where it is
+	// more, for a day's blocks, it collects as often as it needs to stay small.
 	if os.Getenv("GOGC") == "" {
-		// What is kept in Go's memory is small, most of it caches: collecting less
-		// often takes the collector out of the slowest proofs and imports.
 		debug.SetGCPercent(200)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(320 << 20)
 	}
 	// The first signal ends the work in an orderly way, a second one at once.
 	// A reader that goes (| head) is an error like others: what was begun is

@@ -243,7 +243,8 @@ func fileName(name string) string {
 // openOrCreate opens the store in dir, or makes it from the anchor.
 func (c *replayCommand) openOrCreate(dir string, anchor *trace.Anchor) (*state.Accessor, error) {
 	commitment, _ := state.CommitmentByName(c.commitment)
-	cfg := state.Config{Dir: dir, Engine: c.engine, Commitment: commitment, Store: c.store, Owner: "replay", Log: c.log}
+	cfg := state.Config{Dir: dir, Engine: c.engine, Commitment: commitment, Store: c.store, Owner: "replay", Log: c.log,
+		Retention: state.Retention{All: true}}
 	acc, err := state.Open(cfg)
 	if errors.Is(err, checkpoint.ErrEmpty) {
 		acc, err = state.Create(cfg, state.Anchor{

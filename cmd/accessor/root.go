@@ -202,7 +202,7 @@ func (e *env) openStore(dir string) (*state.Accessor, func(), error) {
 		return nil, nil, err
 	}
 	engine := newEngine()
-	acc, err := state.Open(state.Config{Dir: dir, Engine: engine, Log: log})
+	acc, err := state.Open(state.Config{Dir: dir, Engine: engine, Log: log, Retention: state.Retention{All: true}})
 	if err != nil {
 		engine.Close()
 		if errors.Is(err, checkpoint.ErrEmpty) {

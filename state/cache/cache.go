@@ -32,7 +32,7 @@ import (
 type Options struct {
 	// Bytes is how much memory the values take at most, about. Required.
 	Bytes int64
-	// MaxWrites is how many writes of keys the index holds at most; each takes 12
+	// MaxWrites is how many writes of keys the index should hold at most; each takes 12
 	// bytes, each key some 30 more. Default 12 million: a day of 14,400 blocks with 500
 	// each, and half as many again.
 	MaxWrites int
@@ -173,6 +173,9 @@ func (c *Cache) Once(ref Ref, key []byte, read func() (value []byte, present boo
 	}
 	return f.(*Fact), nil
 }
+
+// Full says that the index has more writes than it should: its base is to move.
+func (c *Cache) Full() bool { return c.writes.Load() > int64(c.maxWrites) }
 
 // Wait returns once what was put before is to be found, or dropped: for tests and
 // benchmarks.

@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -309,5 +310,80 @@ func TestOnce(t *testing.T) {
 	wg.Wait()
 	if reads != 1 {
 		t.Errorf("%d reads", reads)
+	}
+}
+
+func keyed(k string) iter.Seq2[[]byte, error] { return keysOf([]string{k}) }
+
+func numbered(n int) forks.Hash { return forks.Hash{9, byte(n >> 16), byte(n >> 8), byte(n)} }
+
+// A fork that was imported late, and is loaded before what is above it, hides no
+// write from a base that moves.
+func TestMovingBasePastALateFork(t *testing.T) {
+	c, err := cache.New(cache.Options{Bytes: 1 << 24})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	err = c.Load(cache.Block{Hash: numbered(0), Number: 1}, func(yield func(cache.Block, iter.Seq2[[]byte, error]) bool) {
+		parent, side := numbered(0), numbered(0)
+		for i := 1; i <= 6000; i++ {
+			k := fmt.Sprint("other ", i)
+			if i == 3000 {
+				k = "k"
+			}
+			if !yield(cache.Block{Hash: numbered(i), Parent: parent, Number: uint64(1 + i)}, keyed(k)) {
+				return
+			}
+			parent = numbered(i)
+			if i <= 300 {
+				late := cache.Block{Hash: numbered(100_000 + i), Parent: side, Number: uint64(12_000 + i)}
+				if !yield(late, keyed(fmt.Sprint("other ", i))) {
+					return
+				}
+				side = late.Hash
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ref, ok := c.Get(c.At(numbered(1000)), []byte("k"))
+	if !ok {
+		t.Fatal("no name for a fact")
+	}
+	c.Put(ref, []byte("k"), []byte("old"), true)
+	c.Wait()
+	c.Advance(numbered(4000))
+	if f, _, _ := c.Get(c.At(numbered(4500)), []byte("k")); f != nil {
+		t.Fatalf("k, written at 3000, reads %q at 4500", f.Value)
+	}
+}
+
+// A Load that Stop overtakes publishes nothing; one that comes after it works.
+func TestOvertakenLoad(t *testing.T) {
+	c, err := cache.New(cache.Options{Bytes: 1 << 20, MaxWrites: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	load := func(blocks int, between func()) error {
+		return c.Load(cache.Block{Hash: numbered(0), Number: 1}, func(yield func(cache.Block, iter.Seq2[[]byte, error]) bool) {
+			for i := 1; i <= blocks; i++ {
+				if !yield(cache.Block{Hash: numbered(i), Parent: numbered(i - 1), Number: uint64(1 + i)}, keyed(fmt.Sprint(i))) {
+					return
+				}
+				between()
+			}
+		})
+	}
+	if err := load(2, c.Stop); err != nil || c.At(numbered(1)) != nil {
+		t.Errorf("overtaken: %v, path %v", err, c.At(numbered(1)))
+	}
+	if err := load(2, func() {}); err != nil || c.At(numbered(2)) == nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := load(9, func() {}); !errors.Is(err, cache.ErrTooManyWrites) || c.At(numbered(2)) != nil {
+		t.Errorf("too many writes: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"hash/maphash"
 	"iter"
 	"math"
@@ -30,14 +31,17 @@ type index struct {
 	shards    [64]shard
 	writes    atomic.Int64
 
-	moving sync.Mutex // one Advance at a time; taken before mu
+	moving sync.Mutex // one Load or Advance at a time; taken before mu
 
 	mu      sync.Mutex // guards the fields below; taken before a shard's
 	nodes   map[forks.Hash]*node
 	recent  []*Path // least recently used first
 	epochs  uint64  // number of the newest epoch
 	loading bool
-	waiting []added // what came while loading
+	// generation tells one index from the next: a Load that finds another has been
+	// overtaken.
+	generation int
+	waiting    []added // what came while loading
 }
 
 // epoch is a time in which the base stayed the same.
@@ -95,30 +99,48 @@ func (x *index) init(maxWrites int) {
 // shard gives the shard of a key's hash.
 func (x *index) shard(h uint64) *shard { return &x.shards[h>>58] }
 
-// Load makes the index of a base and blocks above it, parents before children. What
-// is added meanwhile comes after them. Until it ends, and where it fails, there is
-// no index; one that was there before is given up.
+// ErrTooManyWrites is the error of a Load of more writes than there may be.
+var ErrTooManyWrites = errors.New("too many writes for the index")
+
+// Load makes the index of a base and blocks above it, in order of their numbers. What
+// is added meanwhile comes after them. Until it ends, where it fails, and where Stop
+// overtakes it, there is no index; one that was there before is given up. Errors:
+// ErrTooManyWrites, and those of the blocks.
 func (c *Cache) Load(base Block, blocks iter.Seq2[Block, iter.Seq2[[]byte, error]]) error {
 	x := &c.index
+	x.moving.Lock()
+	defer x.moving.Unlock()
 	x.mu.Lock()
 	x.stopLocked()
 	x.loading = true
+	mine := x.generation
 	root := &node{hash: base.Hash, number: base.Number}
 	x.nodes[base.Hash] = root
 	x.mu.Unlock()
 	for b, keys := range blocks {
 		a, err := c.hashed(b, keys)
+		if err == nil && x.writes.Load() > int64(x.maxWrites) {
+			err = ErrTooManyWrites
+		}
 		x.mu.Lock()
-		if err != nil {
+		overtaken := x.generation != mine
+		switch {
+		case overtaken:
+		case err != nil:
 			x.stopLocked()
-			x.mu.Unlock()
+		default:
+			x.addLocked(a)
+		}
+		x.mu.Unlock()
+		if overtaken || err != nil {
 			return err
 		}
-		x.addLocked(a)
-		x.mu.Unlock()
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.generation != mine {
+		return nil
+	}
 	for _, a := range x.waiting {
 		x.addLocked(a)
 	}
@@ -256,6 +278,7 @@ func (c *Cache) Stop() {
 }
 
 func (x *index) stopLocked() {
+	x.generation++
 	x.current.Store(nil)
 	x.nodes, x.recent, x.waiting, x.loading = make(map[forks.Hash]*node), nil, nil, false
 	for i := range x.shards {
@@ -298,6 +321,9 @@ func (x *index) advance(to forks.Hash) *node {
 	for i := range x.shards {
 		x.shards[i].writtenOn(passed, uint64(i)<<32, next.wrote)
 	}
+	if len(next.wrote) > mostWrote {
+		next.wrote = nil
+	}
 	x.rebase(base, next.base)
 	x.current.Store(next)
 	x.recent = nil
@@ -311,26 +337,22 @@ func (w write) passedBy(base uint32) bool { return int32(w.block-base) <= 0 }
 func (s *shard) writtenOn(p *Path, shard uint64, into map[uint64]struct{}) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	// A block comes after its parent, so the path's writes come before those of the
-	// blocks above it; others may lie between.
-	last := uint32(p.at.number)
 	for i := range s.writes {
-		w := &s.writes[i]
-		if p.number(w.block) != 0 {
-			into[shard|uint64(w.tag)] = struct{}{}
+		if len(into) > mostWrote {
+			return
 		}
-		if !w.passedBy(last + ordered) {
-			break
+		if w := &s.writes[i]; p.number(w.block) != 0 {
+			into[shard|uint64(w.tag)] = struct{}{}
 		}
 	}
 }
 
-// ordered is more than the imports that may be under way at once: blocks are added
-// in order of their numbers but for so many.
-const ordered = 1 << 12
+// mostWrote is how many written keys an epoch remembers; where it would be more,
+// nothing is carried over from the one before.
+const mostWrote = 1 << 20
 
-// drop forgets the oldest writes, up to the first of a block above the base, and the
-// keys that nobody has written since.
+// drop forgets the oldest writes, up to the first of a block with a number above the
+// base's, and the keys that nobody has written since.
 func (s *shard) drop(base uint32) (dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

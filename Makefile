@@ -9,7 +9,7 @@ DESTDIR ?=
 # Packages that test, race, lint and fuzz look at.
 PKG     ?= ./...
 # Passed on to the scripts where set: make test PKG=./forks TESTFLAGS=-run=Finalize
-export PKG TESTFLAGS NO_SKIP FUZZTIME KILLS
+export PKG TESTFLAGS NO_SKIP FUZZTIME KILLS SOAK
 
 .PHONY: help
 help: ## Show this
@@ -52,6 +52,10 @@ fuzz: ## Fuzz each decoder with FUZZTIME inputs (2000000x)
 .PHONY: crash
 crash: ## Kill replays at random points, KILLS times (500)
 	@scripts/crash.sh
+
+.PHONY: soak
+soak: build ## A day of blocks with forks, then reads against a model for SOAK (1h)
+	@BIN=bin/accessor scripts/soak.sh $(BENCHFLAGS)
 
 .PHONY: release
 release: ## Build bin/accessor-release with a static, optimised RocksDB

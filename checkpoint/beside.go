@@ -298,7 +298,7 @@ func (b *Beside) open(path string, want Listed) (*BesideView, error) {
 	return v, nil
 }
 
-// Record reads a listed block's record: from its delta, which never changes, or
+// Record reads a listed block's record: from its delta, or
 // where the owner has removed that, from its checkpoint. Errors: ErrMissing,
 // ErrDamaged.
 func (b *Beside) Record(l Listed) (Record, error) {

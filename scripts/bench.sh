@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for bench in import fork walkback root prove open; do
+for bench in import fork walkback root prove read open; do
   printf '\n$ %s\n' "$BIN bench $bench $*"
   "$BIN" bench "$bench" "$@"
 done

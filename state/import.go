@@ -181,7 +181,7 @@ func (a *Accessor) settle(b forks.Block, flight *inflight) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.tree.Add(b); err != nil {
-		panic(err) // checked under the slot's lease; nothing leaves the tree
+		panic(err) // checked under the slot's lease; pruning spares what imports go on
 	}
 	delete(a.inflight, b.Hash)
 	close(flight.settled)

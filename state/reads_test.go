@@ -23,7 +23,7 @@ import (
 var readsFor = flag.Duration("reads-for", 0, "how long the model test of reads runs on each engine; default 30 s, 3 s with -short")
 
 // TestReadsModel reads at random blocks, young and old, in every way, while others
-// import on random parents, finalize, prune, pin, drop checkpoints and restart with
+// import on random parents, as blocks and as drafts, finalize, prune, pin, drop checkpoints and restart with
 // another size of the cache, and compares each answer with plain maps. Views stay
 // open over all of that but restarts. There is no stale read and no torn one.
 func TestReadsModel(t *testing.T) {
@@ -214,7 +214,7 @@ func (m *readsModel) importOne(rnd *rand.Rand) {
 		b.Puts = append(b.Puts, state.Pair{Key: []byte(k), Value: []byte(v)})
 		after[k] = v
 	}
-	res, err := m.Import(context.Background(), b)
+	res, err := m.bring(rnd, b)
 	if errors.Is(err, state.ErrUnknownParent) {
 		if !parent.on(m.Anchor().Hash) {
 			return
@@ -227,6 +227,43 @@ func (m *readsModel) importOne(rnd *rand.Rand) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.blocks = append(m.blocks, &plainBlock{Block: res.Block, parent: parent, state: after})
+}
+
+// bring imports a block, or writes it as a draft and commits that.
+func (m *readsModel) bring(rnd *rand.Rand, b *state.Block) (state.Result, error) {
+	if rnd.IntN(4) > 0 {
+		return m.Import(context.Background(), b)
+	}
+	d, err := m.BeginDraft(context.Background(), b.Parent, b.Slot, state.DraftOptions{})
+	if err != nil {
+		return state.Result{}, err
+	}
+	defer func() { _ = d.Drop() }() // where it isn't over
+	for _, p := range b.Puts {
+		if err := d.Put(p.Key, p.Value); err != nil {
+			return state.Result{}, err
+		}
+	}
+	s, err := d.Savepoint()
+	if err == nil {
+		_, err = d.DeletePrefix(nil)
+	}
+	if err == nil {
+		err = d.Rollback(s)
+	}
+	for _, k := range b.Dels {
+		err = errors.Join(err, d.Delete(k))
+	}
+	for _, p := range b.Puts {
+		got, present, err := d.Get(p.Key)
+		if err != nil || !present || !bytes.Equal(got, p.Value) {
+			return state.Result{}, fmt.Errorf("draft reads %q, %t, %w; want %q", got, present, err, p.Value)
+		}
+	}
+	if err != nil {
+		return state.Result{}, err
+	}
+	return d.Commit(context.Background(), b.Hash, nil, nil)
 }
 
 func (m *readsModel) finalizeOne() {

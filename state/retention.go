@@ -312,7 +312,7 @@ func (a *Accessor) freeSome(ctx context.Context, done *Retained) error {
 }
 
 // toThin gives the next blocks to do without a checkpoint: of forks that lost, then
-// of all, the oldest first; but not the newest ones, of the last image and after.
+// of all, parents before children; but not the newest ones, of the last image and after.
 func (a *Accessor) toThin() (blocks []forks.Hash) {
 	thick := func(h forks.Hash) bool { return a.store.HasCheckpoint(h) || a.store.HasImage(h) }
 	a.ReadTree(func(t *forks.Tree) {

@@ -324,7 +324,7 @@ func (s *Store) recordAll(changes []Change) error {
 // freedBy is the space that is free once the files and folders have gone: of files
 // that have no other names.
 func freedBy(paths []string) (size int64) {
-	links := make(map[uint64]uint64)
+	links := make(map[uint64]int)
 	for _, path := range paths {
 		_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
 			if err != nil {
@@ -338,7 +338,7 @@ func freedBy(paths []string) (size int64) {
 			if !ok {
 				return nil
 			}
-			if links[st.Ino]++; d.IsDir() || links[st.Ino] == uint64(st.Nlink) {
+			if links[st.Ino]++; d.IsDir() || links[st.Ino] == int(st.Nlink) {
 				size += st.Blocks * 512
 			}
 			return nil

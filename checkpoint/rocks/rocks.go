@@ -51,6 +51,7 @@ var _ checkpoint.Engine = (*Engine)(nil)
 // New gives an engine. Close frees its memory once all that was opened is
 // closed.
 func New(opts Options) *Engine {
+	C.accessor_few_heaps()
 	if opts.BlockCache <= 0 {
 		opts.BlockCache = 64 << 20
 	}

@@ -1,5 +1,7 @@
 #include "shim.h"
 
+#include <malloc.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -147,6 +149,12 @@ void accessor_options_no_sync(void* options) {
 const char* accessor_rocksdb_version(void) {
   return ACCESSOR_STRING(ROCKSDB_MAJOR) "." ACCESSOR_STRING(
       ROCKSDB_MINOR) "." ACCESSOR_STRING(ROCKSDB_PATCH);
+}
+
+void accessor_few_heaps(void) {
+#ifdef M_ARENA_MAX  // of glibc
+  mallopt(M_ARENA_MAX, 2);
+#endif
 }
 
 void accessor_options_no_log(void* options) {

@@ -13,6 +13,10 @@ extern "C" {
 // The version of RocksDB compiled against, as in "7.8.3".
 const char* accessor_rocksdb_version(void);
 
+// Lets the C library keep two heaps for all threads, not eight for each core: what
+// RocksDB takes and gives back on many threads is otherwise kept many times.
+void accessor_few_heaps(void);
+
 // Sets IngestExternalFileOptions.write_global_seqno to false: an ingested file
 // is then never written to, so that it may be linked into many databases.
 void accessor_ingest_keep_files(void* ingest_options);

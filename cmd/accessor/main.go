@@ -18,7 +18,7 @@ func main() {
 		debug.SetGCPercent(200)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(320 << 20)
+		debug.SetMemoryLimit(256 << 20)
 	}
 	// The first signal ends the work in an orderly way, a second one at once.
 	// A reader that goes (| head) is an error like others: what was begun is

@@ -121,36 +121,6 @@ func (s *Store) anchorImage() error {
 	return s.imageOf(e, whole, size)
 }
 
-// imageOf makes the image of a block, and its checkpoint where there is none, from a
-// table with its whole state.
-func (s *Store) imageOf(e *entry, whole string, size int64) error {
-	dir := s.tmpPath(dirTmp, "anchor")
-	db, err := s.engine.OpenWorking(dir)
-	if err != nil {
-		return err
-	}
-	defer s.discard(dir)
-	defer db.Close()
-	link := s.tmpPath(dirTmp, "in") + ".sst"
-	if err := s.files.link(whole, link); err != nil {
-		return err
-	}
-	defer s.discard(link)
-	if err := s.files.call("ingest", dir, func() error { return db.Ingest([]string{link}) }); err != nil {
-		return err
-	}
-	if err := s.sealImage(e, db, size); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	needless := e.seal != nil || e.thin
-	s.mu.Unlock()
-	if needless {
-		return nil
-	}
-	return s.Seal(&Working{store: s, db: db, dir: dir, at: e, image: e})
-}
-
 // foreign refuses a folder that holds what no store has. Error: ErrExists.
 func foreign(dir string) error {
 	names, err := os.ReadDir(dir)

@@ -5,16 +5,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
-	"iter"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
-	"time"
 
 	"accessor/forks"
 )
@@ -86,22 +80,14 @@ func (s *Store) anchorEntry() *entry {
 // writeWhole writes the whole state at e, durably, and gives the record of an anchor
 // with it.
 func (s *Store) writeWhole(ctx context.Context, e *entry) (*Record, error) {
-	base, err := s.usableImage(e)
+	whole, err := s.wholeAt(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.cloneImage(base)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Drop()
-	if err := w.advance(e); err != nil {
-		return nil, err
-	}
+	defer whole.close()
 	rec := e.rec
 	rec.Anchor = true
 	tmp := s.tmpPath(dirTmp, "whole")
-	whole := wholeState{s: s, ctx: ctx, w: w, rec: &rec, started: time.Now()}
 	rec.DeltaSize, rec.DeltaSum, err = s.writeTable(tmp, &rec, whole.stored())
 	if err = cmp.Or(whole.err, err); err == nil {
 		err = s.files.rename(tmp, s.anchorPath(e.rec.Block))
@@ -111,83 +97,6 @@ func (s *Store) writeWhole(ctx context.Context, e *entry) (*Record, error) {
 		return nil, err
 	}
 	return &rec, nil
-}
-
-// wholeState reads the state and the commitment's records of a working database, at
-// a bounded rate, and checks the root on the way.
-type wholeState struct {
-	s       *Store
-	ctx     context.Context
-	w       *Working
-	rec     *Record
-	started time.Time
-	written int64
-	err     error // why it ended early
-	stopped bool  // by who takes the entries, who knows why
-}
-
-func (ws *wholeState) stored() iter.Seq2[[]byte, []byte] {
-	return func(yield func([]byte, []byte) bool) {
-		if ws.err = ws.state(yield); ws.err == nil && !ws.stopped {
-			ws.err = ws.trie(yield)
-		}
-	}
-}
-
-func (ws *wholeState) state(yield func(key, stored []byte) bool) error {
-	it := ws.w.Scan(nil, nil)
-	var failed error
-	var key, stored []byte
-	pairs := func(next func([]byte, []byte) bool) {
-		for it.Next() {
-			key = appendStateKey(key[:0], it.Key())
-			stored = append(append(stored[:0], tagValue), it.Value()...)
-			if failed = ws.pace(len(key) + len(stored)); failed != nil {
-				return
-			}
-			if ws.stopped = !yield(key, stored); ws.stopped || !next(it.Key(), it.Value()) {
-				return
-			}
-		}
-	}
-	var root forks.Hash
-	var err error
-	check := ws.s.opts.CheckRoot
-	if check != nil {
-		root, err = check(pairs)
-	} else {
-		pairs(func([]byte, []byte) bool { return true })
-	}
-	if err = errors.Join(failed, err, it.Close()); err != nil || ws.stopped {
-		return err
-	}
-	if check != nil && root != ws.rec.Root {
-		return fmt.Errorf("%w: state at block %s, slot %d, has root %s, recorded is %s",
-			ErrDamaged, ws.rec.Hash, ws.rec.Slot, root, ws.rec.Root)
-	}
-	return nil
-}
-
-func (ws *wholeState) trie(yield func(key, stored []byte) bool) error {
-	var failed error
-	var key, stored []byte
-	err := ws.w.Trie().Scan(nil, nil, func(k, v []byte) bool {
-		key = appendTrieKey(key[:0], k)
-		stored = append(append(stored[:0], tagValue), v...)
-		failed = ws.pace(len(key) + len(stored))
-		return failed == nil && yield(key, stored)
-	})
-	return errors.Join(failed, err)
-}
-
-// pace waits, now and then, until writing so many bytes more is within the rate.
-func (ws *wholeState) pace(n int) error {
-	const step = 1 << 20
-	before := ws.written
-	if ws.written += int64(n); before/step == ws.written/step {
-		return nil
-	}
-	return ws.s.pace(ws.ctx, ws.started, ws.written)
 }
 
 // moveAnchor makes e the anchor, with rec as its record.
@@ -211,7 +120,7 @@ func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	for _, h := range forgotten {
 		changes = append(changes, Change{Key: goneKey(h)})
 	}
-	if err := s.recordAll(changes); err != nil {
+	if err := s.recordAll(changes, true); err != nil {
 		return report, err // the next start knows whether they are recorded
 	}
 	working := s.replaceAnchor(e, rec, gone, spanning, forgotten)
@@ -222,15 +131,7 @@ func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	if err := s.files.rename(s.anchorPath(rec.Block), s.deltaPath(rec.Block)); err != nil {
 		return report, err
 	}
-	for _, path := range paths {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := s.trash(path); err != nil {
-			return report, err
-		}
-	}
-	return report, nil
+	return report, s.trashAll(paths)
 }
 
 // spanningRun is a run that begins at or below the block that it is about.
@@ -309,42 +210,6 @@ func (s *Store) replaceAnchor(old *entry, rec *Record, gone []*entry, runs []spa
 		})
 	}
 	return working
-}
-
-// recordAll writes several changes of the records at once, durably.
-func (s *Store) recordAll(changes []Change) error {
-	s.journal.RLock()
-	defer s.journal.RUnlock()
-	if !s.journalUp {
-		return ErrClosed
-	}
-	return s.blocks.Write(changes, true)
-}
-
-// freedBy is the space that is free once the files and folders have gone: of files
-// that have no other names.
-func freedBy(paths []string) (size int64) {
-	links := make(map[uint64]int)
-	for _, path := range paths {
-		_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return nil // missing, or going already
-			}
-			info, err := d.Info()
-			if err != nil {
-				return nil
-			}
-			st, ok := info.Sys().(*syscall.Stat_t)
-			if !ok {
-				return nil
-			}
-			if links[st.Ino]++; d.IsDir() || links[st.Ino] == int(st.Nlink) {
-				size += st.Blocks * 512
-			}
-			return nil
-		})
-	}
-	return size
 }
 
 // PrunedAt says whether a block was pruned, as far as the store remembers, and which

@@ -127,11 +127,9 @@ func (s *Store) sealDir(final string, d durability, makeDir func(tmp string) err
 		s.discard(tmp)
 		return nil, err
 	}
-	if _, err := os.Lstat(final); err == nil {
-		if err := s.trash(final); err != nil {
-			s.discard(tmp)
-			return nil, err
-		}
+	if err := s.trash(final); err != nil {
+		s.discard(tmp)
+		return nil, err
 	}
 	if err := s.files.move(tmp, final, d); err != nil {
 		s.discard(tmp)
@@ -227,11 +225,7 @@ func (s *Store) DropCheckpoint(h forks.Hash) error {
 	s.mu.Lock()
 	e.seal, e.thin = nil, true
 	s.mu.Unlock()
-	path := s.checkpointPath(e.rec.Block)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return s.trash(path)
+	return s.trash(s.checkpointPath(e.rec.Block))
 }
 
 // Usable looks at a block's checkpoint on disk. Errors: ErrUnknown, ErrPruned,

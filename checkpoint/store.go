@@ -23,7 +23,9 @@ package checkpoint
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -328,13 +330,16 @@ func (s *Store) SetMeta(name string, value []byte) error {
 }
 
 // record writes one change of the records. Error: ErrClosed, and the journal's.
-func (s *Store) record(c Change, sync bool) error {
+func (s *Store) record(c Change, sync bool) error { return s.recordAll([]Change{c}, sync) }
+
+// recordAll writes several changes of the records, all or none. Errors as above.
+func (s *Store) recordAll(changes []Change, sync bool) error {
 	s.journal.RLock()
 	defer s.journal.RUnlock()
 	if !s.journalUp {
 		return ErrClosed
 	}
-	return s.blocks.Write([]Change{c}, sync)
+	return s.blocks.Write(changes, sync)
 }
 
 // openJournal opens the records.
@@ -382,11 +387,25 @@ func (s *Store) closeFiles() error {
 // inBackground runs f beside the caller; Close waits for it.
 func (s *Store) inBackground(f func()) { s.reaper.Go(f) }
 
+// trashAll trashes as many paths as it can.
+func (s *Store) trashAll(paths []string) (err error) {
+	for _, path := range paths {
+		if failed := s.trash(path); !errors.Is(failed, fs.ErrNotExist) { // by another
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
 // trash makes path disappear at once under its name, and from disk in the
-// background.
+// background. It does nothing where nothing has that name.
 func (s *Store) trash(path string) error {
 	to := s.tmpPath(dirTrash, filepath.Base(path))
-	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.IsDir() {
 		// Moving a directory to another folder needs write access to itself.
 		if err := s.files.chmod(path, 0o755); err != nil {
 			return err

@@ -1,12 +1,7 @@
 package checkpoint
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"syscall"
 
 	"accessor/forks"
 )
@@ -37,7 +32,7 @@ func (s *Store) Thin(blocks []forks.Hash) (freed int64, err error) {
 	if len(thinned) == 0 {
 		return 0, nil
 	}
-	if err := s.recordAll(changes); err != nil {
+	if err := s.recordAll(changes, true); err != nil {
 		return 0, fmt.Errorf("thin out %d blocks: %w", len(thinned), err)
 	}
 	s.mu.Lock()
@@ -46,15 +41,7 @@ func (s *Store) Thin(blocks []forks.Hash) (freed int64, err error) {
 	}
 	s.mu.Unlock()
 	freed = freedBy(paths)
-	for _, path := range paths {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if trashed := s.trash(path); trashed != nil && !errors.Is(trashed, fs.ErrNotExist) {
-			err = errors.Join(err, trashed)
-		}
-	}
-	if err != nil {
+	if err := s.trashAll(paths); err != nil {
 		return freed, fmt.Errorf("thin out %d blocks: %w", len(thinned), err)
 	}
 	return freed, nil
@@ -79,35 +66,4 @@ func (s *Store) Aligned(h forks.Hash) (forks.Hash, error) {
 		return up.rec.Hash, nil
 	}
 	return s.anchorEntry().rec.Hash, nil
-}
-
-// DiskUsage is the space that the store takes, each file counted once however many
-// names it has; what is on its way to be removed, or half-made, is not in it. It looks
-// at every file: a second for a day's blocks.
-func (s *Store) DiskUsage() (size int64, err error) {
-	seen := make(map[uint64]bool)
-	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
-		}
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && (path == s.path(dirTrash) || path == s.path(dirTmp) || path == s.path(dirWork)) {
-			return fs.SkipDir
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil // removed meanwhile
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
-			seen[st.Ino] = true
-			size += st.Blocks * 512
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measure store: %w", err)
-	}
-	return size, nil
 }

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -252,13 +251,26 @@ func (r *run) create(opts checkpoint.Options) error {
 	if err := acc.Close(); err != nil {
 		return err
 	}
-	if r.created, err = diskUsage(r.storeDir()); err != nil {
+	if r.created, err = checkpoint.DiskUsage(r.storeDir()); err != nil {
 		return err
 	}
 	if r.acc, err = state.Open(config); err != nil {
 		return err
 	}
 	return r.quiesce()
+}
+
+// reopen opens the store again, with nothing in memory but what the system keeps of
+// its files.
+func (r *run) reopen(opts rocks.Options, cache int64, keep state.Retention) error {
+	if err := r.close(); err != nil {
+		return err
+	}
+	r.engine.Close()
+	r.engine = rocks.New(opts)
+	acc, err := state.Open(state.Config{Dir: r.storeDir(), Engine: r.engine, Owner: "bench", CacheBytes: cache, Retention: keep})
+	r.acc = acc
+	return err
 }
 
 func (r *run) storeDir() string { return filepath.Join(r.dir, "store") }
@@ -389,31 +401,6 @@ func (r *run) warmMemory() error {
 		_, err = file.Write(chunk)
 	}
 	return errors.Join(err, file.Close(), os.Remove(path))
-}
-
-// diskUsage is the space that a folder takes, each file counted once however
-// many names it has.
-func diskUsage(dir string) (size int64, err error) {
-	seen := make(map[uint64]bool)
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // removed meanwhile
-			}
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if ok && !seen[st.Ino] {
-			seen[st.Ino] = true
-			size += st.Blocks * 512
-		}
-		return nil
-	})
-	return size, err
 }
 
 // maxRSS is the most memory that this process has had resident, in bytes.

@@ -61,7 +61,7 @@ func (r *run) imports() error {
 		return err
 	}
 	r.res.ImagesMade, r.res.ImportsThatWaited = stats.Images.Load(), stats.Settles.Load()
-	after, err := diskUsage(r.storeDir())
+	after, err := checkpoint.DiskUsage(r.storeDir())
 	r.res.DiskPerBlock = (after - r.created) / int64(r.Blocks)
 	return err
 }

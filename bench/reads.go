@@ -72,18 +72,10 @@ func (r *run) read() error {
 // reopenWith opens the store anew with so much memory for the read cache, and the
 // rest for RocksDB's.
 func (r *run) reopenWith(cache int64) error {
-	if err := r.acc.Close(); err != nil {
+	if err := r.reopen(rocks.Options{BlockCache: readMemory - cache}, cache, state.Retention{}); err != nil {
 		return err
 	}
-	r.acc = nil
-	r.engine.Close()
-	r.engine = rocks.New(rocks.Options{BlockCache: readMemory - cache})
-	acc, err := state.Open(state.Config{Dir: r.storeDir(), Engine: r.engine, Owner: "bench", CacheBytes: cache})
-	if err != nil {
-		return err
-	}
-	r.acc = acc
-	<-acc.CacheReady()
+	<-r.acc.CacheReady()
 	return r.quiesce()
 }
 

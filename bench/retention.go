@@ -81,10 +81,9 @@ func (r *run) killed() error {
 	if err != nil || !strings.HasPrefix(filepath.Base(program), "acc") {
 		return err // a test's
 	}
-	if err := r.acc.Close(); err != nil {
+	if err := r.close(); err != nil {
 		return err
 	}
-	r.acc = nil
 	cmd := exec.CommandContext(r.ctx, program, "bench", "hold", r.storeDir(), strconv.Itoa(r.Keys), strconv.Itoa(r.Puts), strconv.Itoa(r.ValueSize))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -105,7 +104,7 @@ func (r *run) killed() error {
 	}
 	_ = cmd.Wait() // killed
 	start := time.Now()
-	if err := r.openKeeping(state.Retention{All: true}); err != nil {
+	if err := r.reopenKeeping(state.Retention{All: true}); err != nil {
 		return err
 	}
 	last, err := forks.ParseHash(lines.Text())
@@ -142,23 +141,7 @@ func Hold(ctx context.Context, dir string, p Params, imported func(forks.Hash)) 
 func (r *run) writeSet() int64 { return int64(r.Puts * (len(key(0)) + r.ValueSize)) }
 
 func (r *run) reopenKeeping(keep state.Retention) error {
-	if err := r.acc.Close(); err != nil {
-		return err
-	}
-	r.acc = nil
-	return r.openKeeping(keep)
-}
-
-func (r *run) openKeeping(keep state.Retention) error {
-	r.engine.Close()
-	r.engine = rocks.New(rocks.Options{})
-	acc, err := state.Open(state.Config{Dir: r.storeDir(), Engine: r.engine, Owner: "bench", Retention: keep,
-		CacheBytes: state.DefaultCacheBytes})
-	if err != nil {
-		return err
-	}
-	r.acc = acc
-	return nil
+	return r.reopen(rocks.Options{}, state.DefaultCacheBytes, keep)
 }
 
 // windowUse is the disk that a window's blocks took.

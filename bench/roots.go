@@ -26,7 +26,7 @@ func (r *run) root() error {
 	}
 	head := chain[len(chain)-1]
 	for range coldRuns {
-		if err := r.reopen(); err != nil {
+		if err := r.reopenCold(); err != nil {
 			return err
 		}
 		b := r.block(head, r.Puts)
@@ -80,20 +80,11 @@ func (r *run) rootedChain() ([]forks.Block, error) {
 	return r.chain()
 }
 
-// reopen opens the store again, with nothing in memory but what the system keeps
-// of its files.
-func (r *run) reopen() error {
-	if err := r.acc.Close(); err != nil {
+// reopenCold opens the store again, without a read cache.
+func (r *run) reopenCold() error {
+	if err := r.reopen(rocks.Options{}, 0, state.Retention{}); err != nil {
 		return err
 	}
-	r.acc = nil
-	r.engine.Close()
-	r.engine = rocks.New(rocks.Options{})
-	acc, err := state.Open(state.Config{Dir: r.storeDir(), Engine: r.engine, Owner: "bench"})
-	if err != nil {
-		return err
-	}
-	r.acc = acc
 	return r.quiesce()
 }
 
@@ -146,7 +137,7 @@ func (r *run) prove() error {
 	if err != nil {
 		return err
 	}
-	if err := r.reopen(); err != nil {
+	if err := r.reopenCold(); err != nil {
 		return err
 	}
 	head := chain[len(chain)-1]

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -85,4 +86,17 @@ func hashOfKey(key []byte) (h forks.Hash) {
 		copy(h[:], key[1:])
 	}
 	return h
+}
+
+// PrefixEnd is the first key after all that start with prefix; nil where there is
+// none.
+func PrefixEnd(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := bytes.Clone(prefix[:i+1])
+			end[i]++
+			return end
+		}
+	}
+	return nil
 }

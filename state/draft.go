@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"accessor/checkpoint"
 	"accessor/forks"
 	"accessor/locking"
 )
@@ -298,7 +299,7 @@ func (d *Draft) DeletePrefix(prefix []byte) (deleted int, err error) {
 	}
 	var keys []string
 	size := 0
-	for p, err := range d.All(prefix, afterPrefix(prefix)) {
+	for p, err := range d.All(prefix, checkpoint.PrefixEnd(prefix)) {
 		if err != nil {
 			return 0, err
 		}

@@ -210,16 +210,3 @@ func (c *draftCursor) take() (key string, w draftWrite) {
 	c.more = c.it.Next()
 	return key, w
 }
-
-// afterPrefix is the least key above all that begin with the prefix; empty where
-// there is none.
-func afterPrefix(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			end := slices.Clone(prefix[:i+1])
-			end[i]++
-			return end
-		}
-	}
-	return nil
-}

@@ -172,26 +172,13 @@ func (o *ScanOptions) bounds() (from, to []byte, ok bool) {
 	if bytes.Compare(o.Prefix, from) > 0 {
 		from = o.Prefix
 	}
-	if end := prefixEnd(o.Prefix); end != nil && (to == nil || bytes.Compare(end, to) < 0) {
+	if end := checkpoint.PrefixEnd(o.Prefix); end != nil && (to == nil || bytes.Compare(end, to) < 0) {
 		to = end
 	}
 	if to != nil && bytes.Compare(from, to) >= 0 {
 		return nil, nil, false
 	}
 	return from, to, true
-}
-
-// prefixEnd is the first key after all that start with prefix; nil where there
-// is none.
-func prefixEnd(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			end := bytes.Clone(prefix[:i+1])
-			end[i]++
-			return end
-		}
-	}
-	return nil
 }
 
 // Scan yields pairs in order. The slices are valid until the next pair. An error,

@@ -29,7 +29,7 @@ func (e *Engine) OpenJournal(dir string) (checkpoint.Journal, error) {
 
 func (j *journal) Scan(prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
-		it := j.db.Scan(prefix, prefixEnd(prefix), false)
+		it := j.db.Scan(prefix, checkpoint.PrefixEnd(prefix), false)
 		for it.Next() {
 			if !yield(slices.Clone(it.Key()), slices.Clone(it.Value())) {
 				break
@@ -39,18 +39,6 @@ func (j *journal) Scan(prefix []byte) iter.Seq2[[]byte, []byte] {
 			j.err.Store(&err)
 		}
 	}
-}
-
-// prefixEnd is the first key after all keys with that prefix; nil where there
-// is none.
-func prefixEnd(prefix []byte) []byte {
-	end := slices.Clone(prefix)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
-		}
-	}
-	return nil
 }
 
 func (j *journal) Err() error {

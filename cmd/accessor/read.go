@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"accessor/checkpoint"
 	"accessor/forks"
 	"accessor/jam"
 	"accessor/state"
@@ -211,7 +212,7 @@ func (e *env) list(v stateView, prefix []byte, asJSON bool) error {
 		fmt.Fprintf(e.stderr, "at %s\n", where)
 	}
 	encoder := json.NewEncoder(e.stdout)
-	for p, err := range v.All(prefix, prefixEnd(prefix)) {
+	for p, err := range v.All(prefix, checkpoint.PrefixEnd(prefix)) {
 		if err != nil {
 			return err
 		}
@@ -226,18 +227,6 @@ func (e *env) list(v stateView, prefix []byte, asJSON bool) error {
 		}
 		if err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// prefixEnd is the first key after all that start with prefix; nil where there
-// is none.
-func prefixEnd(prefix []byte) []byte {
-	end := append([]byte(nil), prefix...)
-	for i := len(end) - 1; i >= 0; i-- {
-		if end[i]++; end[i] != 0 {
-			return end[:i+1]
 		}
 	}
 	return nil

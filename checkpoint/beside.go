@@ -167,38 +167,17 @@ func named(list []Listed, h forks.Hash) (found []Listed) {
 	return found
 }
 
-// NoCheckpointError says that a block is held and can't be read beside the
-// owner, who may make its checkpoint again.
-type NoCheckpointError struct {
-	Block Listed
-	// Nearest is the nearest ancestor that has one, where one was found soon.
-	Nearest *Listed
-}
-
-// Error implements error.
-func (e *NoCheckpointError) Error() string {
-	text := fmt.Sprintf("%v: block %s at slot %d has none that can be read beside its owner", ErrMissing, e.Block.Hash, e.Block.Slot)
-	if e.Nearest != nil {
-		text += fmt.Sprintf("; the nearest ancestor with one is %s at slot %d", e.Nearest.Hash, e.Nearest.Slot)
-	}
-	return text
-}
-
-// Unwrap gives the kind.
-func (e *NoCheckpointError) Unwrap() error { return ErrMissing }
-
-// A checkpoint that is just being sealed, or sealed again, is waited for with
+// Where what is read goes while it is being opened, it is looked for again, with
 // pauses from firstPause, each twice as long as the one before, up to longestPause:
-// a quarter of a second in all. Sealing takes milliseconds.
+// a quarter of a second in all.
 const (
 	firstPause   = time.Millisecond
 	longestPause = 128 * time.Millisecond
 )
 
-// OpenView opens the state at block h from its checkpoint or its image. Where the
-// block is held and has none, it waits a moment: the owner may be sealing it.
-// Errors: ErrUnknown, ErrMissing (a *NoCheckpointError), ErrDamaged, and that of
-// ctx.
+// OpenView opens the state at block h from its checkpoint or its image, or, where
+// there is none, from those of an ancestor and the deltas above. Errors: ErrUnknown,
+// ErrMissing where those are not there either, ErrDamaged, and that of ctx.
 func (b *Beside) OpenView(ctx context.Context, h forks.Hash) (*BesideView, error) {
 	b.mu.Lock()
 	found := named(b.names, h)
@@ -213,13 +192,17 @@ func (b *Beside) OpenView(ctx context.Context, h forks.Hash) (*BesideView, error
 		if v, err = b.openAny(found, h); err == nil || !errors.Is(err, ErrMissing) {
 			break
 		}
+		// It is archived, thinned out, or its checkpoint in the making.
+		if v, err = b.replay(ctx, list, found[0]); err == nil || !errors.Is(err, ErrMissing) {
+			break
+		}
 		if pause > longestPause {
-			return nil, &NoCheckpointError{Block: found[0], Nearest: b.nearest(list, found[0])}
+			break
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the checkpoint of block %s: %w", h, context.Cause(ctx))
+			return nil, fmt.Errorf("wait for the state at block %s: %w", h, context.Cause(ctx))
 		}
 	}
 	return v, err
@@ -319,25 +302,6 @@ func (b *Beside) Record(l Listed) (Record, error) {
 		return rec, fmt.Errorf("%w: %s holds block %s, slot %d", ErrDamaged, path, rec.Hash, rec.Slot)
 	}
 	return rec, nil
-}
-
-// nearest gives the nearest ancestor with a checkpoint; nil where none is among
-// the next few hundred, which is more than lie between two images.
-func (b *Beside) nearest(list []Listed, l Listed) *Listed {
-	for range 256 {
-		rec, err := b.Record(l)
-		if err != nil || rec.Anchor {
-			return nil
-		}
-		parents := named(list, rec.Parent)
-		if len(parents) == 0 {
-			return nil
-		}
-		if l = parents[0]; l.Sealed {
-			return &l
-		}
-	}
-	return nil
 }
 
 // BesideView is a read-only state at one block, of a store that another process

@@ -20,23 +20,31 @@ type image struct {
 // belongs to. Deletes are kept.
 type run struct {
 	count int
-	size  int64
-	sum   uint64
+	tableFile
+}
 
-	checked bool // its sum, since the store was opened; guarded by Store.mu
+// tableFile is what is recorded of a derived table.
+type tableFile struct {
+	size int64
+	sum  uint64 // XXH64
+
+	checked bool // since the store was opened; guarded by Store.mu
 }
 
 func (s *Store) runPath(b forks.Block, count int) string {
 	return s.path(dirRuns, fmt.Sprintf("%s-%d.sst", Name(b), count))
 }
 
-func (r *run) encode() []byte {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(r.size))
-	return binary.LittleEndian.AppendUint64(b, r.sum)
+func (f *tableFile) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(f.size))
+	return binary.LittleEndian.AppendUint64(b, f.sum)
 }
 
-func decodeRun(count int, b []byte) *run {
-	return &run{count: count, size: int64(binary.LittleEndian.Uint64(b)), sum: binary.LittleEndian.Uint64(b[8:])}
+func decodeTableFile(b []byte) (f tableFile, ok bool) {
+	if len(b) != 16 {
+		return f, false
+	}
+	return tableFile{size: int64(binary.LittleEndian.Uint64(b)), sum: binary.LittleEndian.Uint64(b[8:])}, true
 }
 
 func (im *image) encode() []byte {

@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -169,23 +168,20 @@ func (s *Store) ReadDelta(h forks.Hash) (iter.Seq2[Write, error], error) {
 	}
 	return func(yield func(Write, error) bool) {
 		defer table.Close()
-		for key, stored := range table.All() {
-			if key[0] > tagState {
-				break
-			}
-			if key[0] != tagState {
-				continue
-			}
-			value, present, err := splitValue(stored)
+		it := table.Scan([]byte{tagState}, stateEnd)
+		for it.Next() {
+			value, present, err := splitValue(it.Value())
 			if err != nil {
+				_ = it.Close()
 				yield(Write{}, fmt.Errorf("read %s: %w", path, err))
 				return
 			}
-			if !yield(Write{Key: key[1:], Value: value, Delete: !present}, nil) {
+			if !yield(Write{Key: it.Key()[1:], Value: value, Delete: !present}, nil) {
+				_ = it.Close()
 				return
 			}
 		}
-		if err := table.Err(); err != nil {
+		if err := it.Close(); err != nil {
 			yield(Write{}, err)
 		}
 	}, nil
@@ -195,22 +191,23 @@ func (s *Store) ReadDelta(h forks.Hash) (iter.Seq2[Write, error], error) {
 // says nothing, and the value nil where it was deleted. Errors: ErrUnknown,
 // ErrDamaged.
 func (s *Store) Written(h forks.Hash, key []byte) (value []byte, wrote bool, err error) {
-	writes, err := s.ReadDelta(h)
+	e, err := s.entry(h)
 	if err != nil {
 		return nil, false, err
 	}
-	for w, err := range writes {
-		if err != nil {
-			return nil, false, err
-		}
-		if order := bytes.Compare(w.Key, key); order < 0 {
-			continue
-		} else if order > 0 || w.Delete {
-			return nil, order == 0, nil
-		}
-		return append([]byte{}, w.Value...), true, nil
+	path := s.deltaPath(e.rec.Block)
+	stored, wrote, err := s.storedIn(path, nil, appendStateKey(nil, key))
+	if err != nil || !wrote {
+		return nil, false, err
 	}
-	return nil, false, nil
+	value, present, err := splitValue(stored)
+	if err != nil {
+		return nil, false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if !present {
+		return nil, true, nil
+	}
+	return value, true, nil
 }
 
 // readRecord reads the record that a table starts with.
@@ -220,16 +217,14 @@ func readRecord(engine Engine, path string) (Record, error) {
 		return Record{}, err
 	}
 	defer table.Close()
-	for key, stored := range table.All() {
-		if string(key) != string(recordKey) {
-			break
-		}
-		return storedRecord(stored)
-	}
-	if err := table.Err(); err != nil {
+	stored, found, err := inTable(table, nil, recordKey)
+	if err != nil {
 		return Record{}, err
 	}
-	return Record{}, fmt.Errorf("%w: no block record in %s", ErrDamaged, path)
+	if !found {
+		return Record{}, fmt.Errorf("%w: no block record in %s", ErrDamaged, path)
+	}
+	return storedRecord(stored)
 }
 
 func storedRecord(stored []byte) (Record, error) {

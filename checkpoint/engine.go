@@ -54,13 +54,11 @@ type TableWriter interface {
 	Abort()
 }
 
-// Table is a finished table file, open for reading by one goroutine.
+// Table is a finished table file. Reading is safe from several goroutines.
 type Table interface {
-	// All yields the entries in key order. The slices are valid until the next
-	// one is asked for. After the loop, Err says whether it ended early.
-	All() iter.Seq2[[]byte, []byte]
-	// Err is the error that ended the last All early, or nil.
-	Err() error
+	// Scan gives an iterator over the keys in [from, to); an empty to means no upper
+	// end. It must be closed before the table is.
+	Scan(from, to []byte) Iterator
 	// Verify reads the whole file and checks the engine's own checksums.
 	Verify() error
 	Close() error

@@ -135,15 +135,16 @@ func FuzzDecodeRecord(f *testing.F) {
 func FuzzDecodeSeal(f *testing.F) {
 	f.Add((&seal{listing: 1, rest: 2, tables: 3, image: forks.Hash{4}}).encode())
 	f.Add([]byte{sealThin})
+	f.Add([]byte{sealArchived})
 	f.Add((&image{seal: &seal{}, size: 9}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if l, thin, err := decodeSeal(b); err != nil && !errors.Is(err, ErrDamaged) || err == nil && !thin && !bytes.Equal(l.encode(), b) {
-			t.Errorf("%x reads as %v, %v, %v", b, l, thin, err)
+		if l, instead, err := decodeSeal(b); err != nil && !errors.Is(err, ErrDamaged) || err == nil && instead == 0 && !bytes.Equal(l.encode(), b) {
+			t.Errorf("%x reads as %v, %v, %v", b, l, instead != 0, err)
 		}
 		if im, err := decodeImage(b); err != nil && !errors.Is(err, ErrDamaged) || err == nil && !bytes.Equal(im.encode(), b) {
 			t.Errorf("%x reads as %v, %v", b, im, err)
 		}
-		if _, _, err := splitRunKey(b); err != nil && !errors.Is(err, ErrDamaged) {
+		if _, _, err := splitCountedKey(b); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Errorf("untyped error %v", err)
 		}
 	})

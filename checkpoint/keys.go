@@ -51,13 +51,14 @@ func splitValue(stored []byte) (value []byte, present bool, err error) {
 // that listings are in order, and the hash.
 func Name(b forks.Block) string { return fmt.Sprintf("%010d-%s", uint32(b.Slot), b.Hash) }
 
-// Keys in blocks/: a prefix byte, then a block's hash; a run's ends with the
-// number of its blocks, a meta value's is its name.
+// Keys in blocks/: a prefix byte, then a block's hash; a run's and an index's end with
+// the number of their blocks, a meta value's is its name.
 const (
 	prefixBlock = 'b'
 	prefixSeal  = 's'
 	prefixImage = 'i'
 	prefixRun   = 'r'
+	prefixIndex = 'x'
 	prefixGone  = 'g'
 	prefixMeta  = 'm'
 )
@@ -68,13 +69,16 @@ func imageKey(h forks.Hash) []byte { return append([]byte{prefixImage}, h[:]...)
 func goneKey(h forks.Hash) []byte  { return append([]byte{prefixGone}, h[:]...) }
 func metaKey(name string) []byte   { return append([]byte{prefixMeta}, name...) }
 
-func runKey(h forks.Hash, count int) []byte {
-	return binary.BigEndian.AppendUint32(append([]byte{prefixRun}, h[:]...), uint32(count))
+func runKey(h forks.Hash, count int) []byte   { return countedKey(prefixRun, h, count) }
+func indexKey(h forks.Hash, count int) []byte { return countedKey(prefixIndex, h, count) }
+
+func countedKey(prefix byte, h forks.Hash, count int) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte{prefix}, h[:]...), uint32(count))
 }
 
-func splitRunKey(key []byte) (h forks.Hash, count int, err error) {
+func splitCountedKey(key []byte) (h forks.Hash, count int, err error) {
 	if len(key) != 1+forks.HashSize+4 {
-		return h, 0, fmt.Errorf("%w: run key of %d bytes", ErrDamaged, len(key))
+		return h, 0, fmt.Errorf("%w: record's key of %d bytes", ErrDamaged, len(key))
 	}
 	return hashOfKey(key), int(binary.BigEndian.Uint32(key[1+forks.HashSize:])), nil
 }

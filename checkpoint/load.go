@@ -82,7 +82,7 @@ func (s *Store) loadMeta() error {
 // loadDerived reads the records of checkpoints, images and runs, and clears
 // away those files that have none: they were not finished.
 func (s *Store) loadDerived() error {
-	present, err := s.listing(dirImages, dirRuns)
+	present, err := s.listing(dirImages)
 	if err != nil {
 		return err
 	}
@@ -92,13 +92,13 @@ func (s *Store) loadDerived() error {
 		if !ok {
 			continue
 		}
-		l, thin, err := decodeSeal(value)
+		l, instead, err := decodeSeal(value)
 		if err != nil {
 			return err
 		}
 		// Whether the directory is there is seen when it is used: missing is
 		// a state of its own, which views and verify report.
-		e.seal, e.thin = l, thin
+		e.seal, e.thin, e.archived = l, instead != 0, instead == sealArchived
 		if l != nil {
 			recorded[s.checkpointPath(e.rec.Block)] = true
 		}
@@ -114,7 +114,12 @@ func (s *Store) loadDerived() error {
 		recorded[s.imagePath(e.rec.Block)] = true
 	}
 	for key, value := range s.blocks.Scan([]byte{prefixRun}) {
-		if err := s.loadRun(key, value, present, recorded); err != nil {
+		if err := s.loadRun(key, value, recorded); err != nil {
+			return err
+		}
+	}
+	for key, value := range s.blocks.Scan([]byte{prefixIndex}) {
+		if err := s.loadIndex(key, value, recorded); err != nil {
 			return err
 		}
 	}
@@ -124,23 +129,45 @@ func (s *Store) loadDerived() error {
 	return s.trashUnrecorded(recorded)
 }
 
-func (s *Store) loadRun(key, value []byte, present, recorded map[string]bool) error {
-	h, count, err := splitRunKey(key)
-	if err != nil {
+func (s *Store) loadRun(key, value []byte, recorded map[string]bool) error {
+	e, count, file, err := s.countedRecord(key, value)
+	if err != nil || e == nil {
 		return err
 	}
-	e, ok := s.entries[h]
-	if !ok || len(value) != 16 {
-		return nil
+	if path := s.runPath(e.rec.Block, count); file.isAt(path) && e.up(count) != nil {
+		e.runs = append(e.runs, &run{count, file}) // keys come in order of count
+		recorded[path] = true
 	}
-	path := s.runPath(e.rec.Block, count)
-	r := decodeRun(count, value)
-	if info, err := os.Stat(path); !present[path] || err != nil || info.Size() != r.size || e.up(count) == nil {
-		return nil
-	}
-	e.runs = append(e.runs, r) // keys come in order of count
-	recorded[path] = true
 	return nil
+}
+
+func (s *Store) loadIndex(key, value []byte, recorded map[string]bool) error {
+	e, count, file, err := s.countedRecord(key, value)
+	if err != nil || e == nil {
+		return err
+	}
+	if path := s.indexPath(e.rec.Block); file.isAt(path) {
+		s.indexLocked(&index{top: e, n: count, file: file})
+		recorded[path] = true
+	}
+	return nil
+}
+
+// countedRecord reads the record of a run or an index; e is nil where it says nothing
+// of a block that is held.
+func (s *Store) countedRecord(key, value []byte) (e *entry, count int, file tableFile, err error) {
+	h, count, err := splitCountedKey(key)
+	file, ok := decodeTableFile(value)
+	if err != nil || !ok {
+		return nil, 0, file, err
+	}
+	return s.entries[h], count, file, nil
+}
+
+// isAt says whether there is a file of the recorded size.
+func (f *tableFile) isAt(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() == f.size
 }
 
 // listing gives the paths of what the folders hold.
@@ -159,7 +186,7 @@ func (s *Store) listing(dirs ...string) (map[string]bool, error) {
 }
 
 func (s *Store) trashUnrecorded(recorded map[string]bool) error {
-	present, err := s.listing(dirCheckpoints, dirImages, dirRuns)
+	present, err := s.listing(dirCheckpoints, dirImages, dirRuns, dirIndexes)
 	if err != nil {
 		return err
 	}

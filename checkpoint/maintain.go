@@ -108,6 +108,17 @@ func background() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 10)
 }
 
+// yielding runs f on a thread of its own that the system runs when imports leave it
+// time.
+func yielding(f func() error) error {
+	done := make(chan error)
+	go func() {
+		background() // the thread ends with this goroutine
+		done <- f()
+	}()
+	return <-done
+}
+
 func (m *maintenance) runsLoop() {
 	background()
 	for {
@@ -155,7 +166,19 @@ func (m *maintenance) settle(e *entry, waiting bool) error {
 	if err := s.prepare(im, e); err != nil {
 		return err
 	}
-	return s.mergeRuns(im, e)
+	return s.mergeRuns(im, e, m.behind(e))
+}
+
+// behind is how many blocks have come on top of e since it was looked at.
+func (m *maintenance) behind(e *entry) (n int) {
+	m.pendingMu.Lock()
+	defer m.pendingMu.Unlock()
+	for _, p := range m.pending {
+		if above := p.height - e.height; above > n && p.up(above) == e {
+			n = above
+		}
+	}
+	return n
 }
 
 // largeRun is a number of bytes above which deltas are merged only when a
@@ -193,10 +216,10 @@ func (s *Store) mergeDeltas(im, tip *entry) error {
 }
 
 // mergeRuns merges runs where, at the speed at which blocks come, a checkpoint
-// would get too many tables before the next image is there: the deltas that have
-// come since the last group was complete tell how far the merging lags behind.
-// Then a run of runs helps the databases that are prepared from here on.
-func (s *Store) mergeRuns(im, tip *entry) error {
+// would get too many tables before the next image is there: lag is how many have
+// come while deltas were merged. Then a run of runs helps the databases that are
+// prepared from here on.
+func (s *Store) mergeRuns(im, tip *entry, lag int) error {
 	for longest := 8 * s.opts.RunLength; longest < 1<<20; longest *= 8 {
 		list, err := s.compose(im, tip)
 		if err != nil {
@@ -206,7 +229,6 @@ func (s *Store) mergeRuns(im, tip *entry) error {
 		for runs > 0 && !list[runs-1].run {
 			runs--
 		}
-		lag := len(list) - runs
 		if runs+s.opts.RunLength+2*lag <= s.opts.MaxTables {
 			return nil
 		}
@@ -244,7 +266,7 @@ func (s *Store) mergeAll(im, tip *entry) error {
 // makeRun merges tables that follow each other into one.
 func (s *Store) makeRun(pieces []piece) error {
 	top, from := pieces[len(pieces)-1].at, pieces[0].from
-	r := &run{count: top.height - from.height, checked: true}
+	r := &run{top.height - from.height, tableFile{checked: true}}
 	tmp := s.tmpPath(dirTmp, "run")
 	var err error
 	r.size, r.sum, err = s.merge(pieces, tmp)
@@ -270,16 +292,16 @@ func (s *Store) makeRun(pieces []piece) error {
 // is the newest, to a new table, as writeTable does.
 func (s *Store) merge(pieces []piece, to string) (size int64, sum uint64, err error) {
 	var m merger
-	defer m.close()
+	defer func() { _ = m.close() }()
 	for _, p := range pieces {
 		table, err := s.engine.OpenTable(p.path)
 		if err != nil {
 			return 0, 0, err
 		}
-		m.add(table)
+		m.addTable(table)
 	}
 	size, sum, err = s.writeTable(to, &pieces[len(pieces)-1].at.rec, m.newest())
-	return size, sum, errors.Join(err, m.err())
+	return size, sum, errors.Join(err, m.close())
 }
 
 // prepare makes a working database with few tables at tip, where its checkpoint

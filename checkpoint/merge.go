@@ -2,77 +2,122 @@ package checkpoint
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 )
 
 // merger reads several tables side by side, in key order.
 type merger struct {
-	tables []mergedTable // oldest first
+	sources []source // oldest first
+	tables  []Table
 }
 
-// mergedTable is a table and its next entry.
-type mergedTable struct {
-	table      Table
-	next       func() (key, value []byte, ok bool)
-	stop       func()
-	key, value []byte
-	more       bool
+// source is an iterator and whether it stands at an entry.
+type source struct {
+	Iterator
+	more bool
 }
 
-// add takes over a table that is newer than those added before.
-func (m *merger) add(t Table) {
-	next, stop := iter.Pull2(t.All())
-	mt := mergedTable{table: t, next: next, stop: stop}
-	mt.advance()
-	m.tables = append(m.tables, mt)
+// add takes over an iterator that is newer than those added before.
+func (m *merger) add(it Iterator) {
+	m.sources = append(m.sources, source{it, it.Next()})
 }
 
-func (t *mergedTable) advance() { t.key, t.value, t.more = t.next() }
+// addTable takes over a table that is newer than what was added before.
+func (m *merger) addTable(t Table) {
+	m.tables = append(m.tables, t)
+	m.add(t.Scan(nil, nil))
+}
 
 // newest yields the newest entry of each key, the tables' own records left out.
 // The slices are valid until the next entry.
 func (m *merger) newest() iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
+		for key, in := range m.keys() {
+			if !yield(key, m.sources[in[len(in)-1]].Value()) {
+				return
+			}
+		}
+	}
+}
+
+// keys yields each key and which sources have it, oldest first, the tables' own
+// records left out. The slices are valid until the next key.
+func (m *merger) keys() iter.Seq2[[]byte, []int] {
+	return func(yield func([]byte, []int) bool) {
 		var key []byte
+		var in []int
 		for {
-			best := -1
-			for i := range m.tables {
-				t := &m.tables[i]
-				// Of equal keys the later table's wins; tables are few enough to
-				// look at each.
-				if t.more && (best < 0 || bytes.Compare(t.key, m.tables[best].key) <= 0) {
-					best = i
+			in = in[:0]
+			for i := range m.sources { // few enough to look at each
+				t := &m.sources[i]
+				if !t.more {
+					continue
 				}
+				if len(in) > 0 {
+					order := bytes.Compare(t.Key(), m.sources[in[0]].Key())
+					if order > 0 {
+						continue
+					}
+					if order < 0 {
+						in = in[:0]
+					}
+				}
+				in = append(in, i)
 			}
-			if best < 0 {
+			if len(in) == 0 {
 				return
 			}
-			key = append(key[:0], m.tables[best].key...)
-			if key[0] != tagRecord && !yield(key, m.tables[best].value) {
+			key = append(key[:0], m.sources[in[0]].Key()...)
+			if key[0] != tagRecord && !yield(key, in) {
 				return
 			}
-			for i := range m.tables {
-				if t := &m.tables[i]; t.more && bytes.Equal(t.key, key) {
-					t.advance()
-				}
+			for _, i := range in {
+				m.sources[i].more = m.sources[i].Next()
 			}
 		}
 	}
 }
 
-// err is the first error that ended a table early.
-func (m *merger) err() error {
-	for _, t := range m.tables {
-		if err := t.table.Err(); err != nil {
-			return err
-		}
+// close closes all, and gives the errors that ended any early.
+func (m *merger) close() (err error) {
+	for i := range m.sources {
+		err = errors.Join(err, m.sources[i].Close())
 	}
-	return nil
+	for _, t := range m.tables {
+		err = errors.Join(err, t.Close())
+	}
+	m.sources, m.tables = nil, nil
+	return err
 }
 
-func (m *merger) close() {
-	for _, t := range m.tables {
-		t.stop()
-		t.table.Close()
-	}
+// merged is an iterator over the newest entries of a merger.
+type merged struct {
+	m          *merger
+	next       func() ([]byte, []byte, bool)
+	stop       func()
+	key, value []byte
+}
+
+func newMerged(m *merger) *merged {
+	next, stop := iter.Pull2(m.newest())
+	return &merged{m: m, next: next, stop: stop}
+}
+
+// Next implements Iterator.
+func (i *merged) Next() (more bool) {
+	i.key, i.value, more = i.next()
+	return more
+}
+
+// Key implements Iterator.
+func (i *merged) Key() []byte { return i.key }
+
+// Value implements Iterator.
+func (i *merged) Value() []byte { return i.value }
+
+// Close implements Iterator.
+func (i *merged) Close() error {
+	i.stop()
+	return i.m.close()
 }

@@ -47,11 +47,19 @@ func (s *Store) Prune(ctx context.Context, to forks.Hash, switchOver func() erro
 	if e == s.anchorEntry() {
 		return Pruned{}, nil
 	}
-	rec, err := s.writeWhole(ctx, e)
-	if err == nil {
-		// Before anything below goes that its state could be reached from.
-		err = s.imageOf(e, s.anchorPath(e.rec.Block), rec.DeltaSize)
-	}
+	var rec *Record
+	err = yielding(func() error {
+		var err error
+		if rec, err = s.writeWhole(ctx, e); err != nil {
+			return err
+		}
+		// Before anything below goes that its state could be reached from. An image
+		// that others may be using is left as it is.
+		if at, err := s.usableImage(e); err != nil || at == e {
+			return err
+		}
+		return s.imageOf(e, s.anchorPath(e.rec.Block), rec.DeltaSize)
+	})
 	if err != nil {
 		s.discard(s.anchorPath(e.rec.Block))
 		return Pruned{}, fmt.Errorf("prune up to block %s: %w", to, err)
@@ -103,7 +111,7 @@ func (s *Store) writeWhole(ctx context.Context, e *entry) (*Record, error) {
 func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	s.maintain.mu.Lock()
 	defer s.maintain.mu.Unlock()
-	gone, spanning := s.below(e)
+	gone, spanning, indexes := s.below(e)
 	changes := []Change{{Key: blockKey(e.rec.Hash), Value: rec.encode()}}
 	var paths []string
 	for _, x := range gone {
@@ -115,6 +123,10 @@ func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	for _, r := range spanning {
 		changes = append(changes, Change{Key: runKey(r.at.rec.Hash, r.count)})
 		paths = append(paths, s.runPath(r.at.rec.Block, r.count))
+	}
+	for _, x := range indexes {
+		changes = append(changes, Change{Key: indexKey(x.top.rec.Hash, x.n)})
+		paths = append(paths, s.indexPath(x.top.rec.Block))
 	}
 	forgotten := s.forgotten(len(gone))
 	for _, h := range forgotten {
@@ -140,15 +152,22 @@ type spanningRun struct {
 	*run
 }
 
-// below gives the blocks that don't descend from e, the anchor first, and the runs
-// that need one of them or end at one.
-func (s *Store) below(e *entry) (gone []*entry, runs []spanningRun) {
+// below gives the blocks that don't descend from e, the anchor first, the runs
+// that need one of them or end at one, and the indexes of groups that end at one or
+// at e.
+func (s *Store) below(e *entry) (gone []*entry, runs []spanningRun, indexes []*index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e.index != nil && e.index.top == e {
+		indexes = append(indexes, e.index)
+	}
 	kept := map[*entry]bool{e: true}
 	for _, x := range s.sortedLocked() {
 		if x != e && !kept[x.parent()] {
 			gone = append(gone, x)
+			if x.index != nil && x.index.top == x {
+				indexes = append(indexes, x.index)
+			}
 		} else {
 			kept[x] = true
 		}
@@ -158,7 +177,7 @@ func (s *Store) below(e *entry) (gone []*entry, runs []spanningRun) {
 			}
 		}
 	}
-	return gone, runs
+	return gone, runs, indexes
 }
 
 // forgotten gives the pruned blocks that the store remembers no longer when there
@@ -188,7 +207,7 @@ func (s *Store) replaceAnchor(old *entry, rec *Record, gone []*entry, runs []spa
 		delete(s.pruned, h)
 	}
 	// Readers without the lock still have the entry as it was.
-	anchor := &entry{rec: *rec, height: old.height, seal: old.seal, thin: old.thin, image: old.image}
+	anchor := &entry{rec: *rec, height: old.height, seal: old.seal, thin: old.thin, archived: old.archived, image: old.image}
 	s.anchor, s.entries[rec.Hash] = anchor, anchor
 	removed := map[*entry]bool{old: true}
 	for _, x := range gone {

@@ -23,8 +23,10 @@ type seal struct {
 	image   forks.Hash // the block of the image below them
 }
 
+// What stands instead of a seal where there is no directory on purpose.
 const (
-	sealThin = 1 << iota // flag: there is no directory, it was removed on purpose
+	sealThin     byte = 1
+	sealArchived byte = 3 // and the block is in a group that was archived, or left one
 )
 
 func (l *seal) encode() []byte {
@@ -34,12 +36,13 @@ func (l *seal) encode() []byte {
 	return append(b, l.image[:]...)
 }
 
-func decodeSeal(b []byte) (l *seal, thin bool, err error) {
-	if len(b) == 1 && b[0] == sealThin {
-		return nil, true, nil
+// decodeSeal gives a seal, or what stands instead.
+func decodeSeal(b []byte) (l *seal, instead byte, err error) {
+	if len(b) == 1 && (b[0] == sealThin || b[0] == sealArchived) {
+		return nil, b[0], nil
 	}
 	if len(b) != 1+8+8+4+forks.HashSize || b[0] != 0 {
-		return nil, false, fmt.Errorf("%w: seal record of %d bytes", ErrDamaged, len(b))
+		return nil, 0, fmt.Errorf("%w: seal record of %d bytes", ErrDamaged, len(b))
 	}
 	l = &seal{
 		listing: binary.LittleEndian.Uint64(b[1:]),
@@ -47,7 +50,7 @@ func decodeSeal(b []byte) (l *seal, thin bool, err error) {
 		tables:  int(binary.LittleEndian.Uint32(b[17:])),
 	}
 	copy(l.image[:], b[21:])
-	return l, false, nil
+	return l, 0, nil
 }
 
 // inspect computes what a directory's seal would say of its contents.
@@ -191,7 +194,7 @@ func (s *Store) Seal(w *Working) error {
 	s.mu.Lock()
 	held := s.entries[e.rec.Hash] // another where it became the anchor meanwhile
 	if held != nil {
-		held.seal, held.thin = l, false
+		held.seal, held.thin, held.archived = l, false, false
 	}
 	s.mu.Unlock()
 	if held == nil {

@@ -106,6 +106,7 @@ type Stats struct {
 	Sealed   atomic.Int64 // checkpoints sealed
 	Runs     atomic.Int64 // runs made
 	Images   atomic.Int64 // images made
+	Archived atomic.Int64 // blocks archived
 	Settles  atomic.Int64 // imports that had to wait for runs
 }
 
@@ -163,6 +164,9 @@ type entry struct {
 	thin  bool   // the checkpoint was removed on purpose
 	image *image // nil: none at this block
 	runs  []*run // that end at this block, shortest first
+
+	archived bool   // thin, and single keys are read without a checkpoint
+	index    *index // of the group that the block is in, where that is archived
 }
 
 func (e *entry) parent() *entry { return e.above.Load() }
@@ -180,6 +184,7 @@ const (
 	dirBlocks      = "blocks"
 	dirDeltas      = "deltas"
 	dirRuns        = "runs"
+	dirIndexes     = "indexes"
 	dirImages      = "images"
 	dirCheckpoints = "checkpoints"
 	dirWork        = "work"
@@ -188,7 +193,7 @@ const (
 	dirLost        = "lost"
 )
 
-var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirImages, dirCheckpoints, dirWork, dirTmp, dirTrash, dirLost}
+var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirIndexes, dirImages, dirCheckpoints, dirWork, dirTmp, dirTrash, dirLost}
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)

@@ -25,7 +25,11 @@ func (s *Store) Thin(blocks []forks.Hash) (freed int64, err error) {
 			continue
 		}
 		thinned = append(thinned, e)
-		changes = append(changes, Change{Key: sealKey(h), Value: []byte{sealThin}}, Change{Key: imageKey(h)})
+		instead := sealThin
+		if e.archived {
+			instead = sealArchived
+		}
+		changes = append(changes, Change{Key: sealKey(h), Value: []byte{instead}}, Change{Key: imageKey(h)})
 		paths = append(paths, s.checkpointPath(e.rec.Block), s.imagePath(e.rec.Block))
 	}
 	s.mu.Unlock()

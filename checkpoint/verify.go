@@ -10,7 +10,7 @@ import (
 
 // VerifyBlock reads all that the store has on disk of one block and gives what
 // is wrong with it: its record against its delta, the delta's size and checksums,
-// the runs and the image that end at it, and its checkpoint's seal. A checkpoint
+// the runs, the index and the image that end at it, and its checkpoint's seal. A checkpoint
 // that was pruned on purpose is not wrong. It reads whole files; it changes
 // nothing.
 func (s *Store) VerifyBlock(h forks.Hash) []error {
@@ -19,7 +19,7 @@ func (s *Store) VerifyBlock(h forks.Hash) []error {
 		return []error{err}
 	}
 	s.mu.Lock()
-	l, thin, im, runs := e.seal, e.thin, e.image, e.runs
+	l, thin, im, runs, x := e.seal, e.thin, e.image, e.runs, e.index
 	s.mu.Unlock()
 
 	var wrong []error
@@ -33,6 +33,9 @@ func (s *Store) VerifyBlock(h forks.Hash) []error {
 	}
 	for _, r := range runs {
 		note("run", s.verifyTable(s.runPath(e.rec.Block, r.count), r.size, r.sum))
+	}
+	if x != nil && x.top == e {
+		note("index", s.verifyTable(s.indexPath(e.rec.Block), x.file.size, x.file.sum))
 	}
 	if im != nil {
 		note("image", s.verifyImage(e, im))

@@ -28,8 +28,9 @@ type handle struct {
 	used  time.Time
 }
 
-// OpenView opens the state at block h from its sealed checkpoint. Errors:
-// ErrUnknown, ErrPruned, ErrUnsealed, ErrMissing, ErrLocked, ErrDamaged.
+// OpenView opens the state at block h from its sealed checkpoint, or, where the block
+// is archived, as Archive has it. Errors: ErrUnknown, ErrPruned, ErrUnsealed,
+// ErrMissing, ErrLocked, ErrDamaged.
 func (s *Store) OpenView(h forks.Hash) (*View, error) {
 	e, err := s.entry(h)
 	if err != nil {
@@ -37,6 +38,10 @@ func (s *Store) OpenView(h forks.Hash) (*View, error) {
 	}
 	if v := s.shared(h); v != nil {
 		return v, nil
+	}
+	if s.archivedAt(e) {
+		db := &archived{s: s, at: e}
+		return s.share(&handle{store: s, db: db, at: e, drop: func() { s.closeDB(db) }}), nil
 	}
 	if _, err := s.usable(e); err != nil {
 		return nil, err
@@ -89,6 +94,16 @@ func (s *Store) share(h *handle) *View {
 	s.views[h.at.rec.Hash] = h
 	s.mu.Unlock()
 	return &View{h: h}
+}
+
+// Detach makes the view independent of the store's files, before some go that it may
+// still need. Errors: those of bringing a database to the block.
+func (v *View) Detach() error {
+	if a, ok := v.h.db.(*archived); ok {
+		_, err := a.open()
+		return err
+	}
+	return nil // what it needs is open
 }
 
 // At is the view's block.

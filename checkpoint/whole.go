@@ -25,6 +25,15 @@ type wholeState struct {
 // wholeAt opens the whole state at a block, from the nearest image. The caller closes
 // it.
 func (s *Store) wholeAt(ctx context.Context, e *entry) (*wholeState, error) {
+	w, err := s.fromImage(e)
+	if err != nil {
+		return nil, err
+	}
+	return &wholeState{s: s, ctx: ctx, w: w, started: time.Now()}, nil
+}
+
+// fromImage brings a working database to e from the nearest image.
+func (s *Store) fromImage(e *entry) (*Working, error) {
 	base, err := s.usableImage(e)
 	if err != nil {
 		return nil, err
@@ -37,7 +46,7 @@ func (s *Store) wholeAt(ctx context.Context, e *entry) (*wholeState, error) {
 		w.Drop()
 		return nil, err
 	}
-	return &wholeState{s: s, ctx: ctx, w: w, started: time.Now()}, nil
+	return w, nil
 }
 
 func (ws *wholeState) close() { ws.w.Drop() }

@@ -290,7 +290,8 @@ func (w *Working) Advance(h forks.Hash) error {
 
 func (w *Working) advance(to *entry) error {
 	s := w.store
-	if to == w.at {
+	if to.rec.Hash == w.at.rec.Hash { // by another entry, perhaps, if it became the anchor
+		w.at = to
 		return nil
 	}
 	list, err := s.compose(w.at, to)

@@ -198,10 +198,11 @@ func (b *Beside) parent(l checkpoint.Listed) (parent forks.Hash, anchor bool, er
 	return rec.Parent, false, nil
 }
 
-// View opens the state at a block. Nothing is rebuilt: a block that is held and
-// has no checkpoint can't be read. Where one is just being sealed, View waits a
-// quarter of a second at most. Errors: ErrUnknownBlock, checkpoint.ErrMissing (a
-// *checkpoint.NoCheckpointError), checkpoint.ErrDamaged, and that of ctx.
+// View opens the state at a block. Nothing is rebuilt: where there is no checkpoint,
+// the write sets down to the nearest one are looked through at each read. Errors:
+// ErrUnknownBlock, checkpoint.ErrMissing where one of them is not there, after a
+// quarter of a second in which it may have come, checkpoint.ErrDamaged, and that of
+// ctx.
 func (b *Beside) View(ctx context.Context, h forks.Hash) (*BesideView, error) {
 	v, err := b.store.OpenView(ctx, h)
 	switch {

@@ -55,16 +55,16 @@ func (r *reads) closeLocked() {
 }
 
 // openViews opens the states of the views that match, which have left that to
-// their first read: what they read of is about to go.
+// their first read, or read of files: what they read of is about to go.
 func (a *Accessor) openViews(match func(forks.Block) bool) {
 	a.reads.mu.Lock()
 	views := slices.Collect(maps.Keys(a.reads.open))
 	a.reads.mu.Unlock()
 	for _, v := range views {
-		if v.state.Load() != nil || !match(v.b) {
+		if !match(v.b) {
 			continue
 		}
-		if _, err := v.open(context.Background()); err != nil && !errors.Is(err, errViewClosed) {
+		if err := v.detach(); err != nil && !errors.Is(err, errViewClosed) {
 			a.log.Warn("open the state of a view", zap.Stringer("block", v.b.Hash), zap.Error(err))
 		}
 	}

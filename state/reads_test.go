@@ -41,7 +41,7 @@ func TestReadsModel(t *testing.T) {
 	overEngines(t, func(t *testing.T, e engineCase) {
 		t.Logf("go test ./state -run TestReadsModel -seed %d", seed)
 		m := newReadsModel(t, e, seed)
-		did := func() bool { return m.pruned > 0 && m.answers.Load() > 0 && m.misses > 0 }
+		did := func() bool { return m.pruned > 0 && m.answers.Load() > 0 && m.misses > 0 && m.archived > 0 }
 		for start := time.Now(); !t.Failed(); {
 			if took := time.Since(start); took > length && (did() || took > 10*length) {
 				break
@@ -50,7 +50,7 @@ func TestReadsModel(t *testing.T) {
 			m.restart()
 		}
 		m.checkAll()
-		t.Logf("%d blocks, %d pruned, %d answers, %d views kept, %d misses of the cache", m.count, m.pruned, m.answers.Load(), m.kept.Load(), m.misses)
+		t.Logf("%d blocks, %d archived, %d pruned, %d answers, %d views kept, %d misses of the cache", m.count, m.archived, m.pruned, m.answers.Load(), m.kept.Load(), m.misses)
 		if !did() {
 			t.Error("the test did not do what it is for")
 		}
@@ -62,11 +62,11 @@ type readsModel struct {
 	rnd  *rand.Rand
 	keys []string
 
-	mu     sync.RWMutex
-	blocks []*plainBlock // that may be held, the anchor first
-	count  int
-	pruned int
-	misses int64
+	mu               sync.RWMutex
+	blocks           []*plainBlock // that may be held, the anchor first
+	count            int
+	pruned           int
+	misses, archived int64
 
 	answers, kept atomic.Int64
 }
@@ -104,8 +104,9 @@ func newReadsModel(t *testing.T, e engineCase, seed uint64) *readsModel {
 // restart closes and opens the store, with another cache.
 func (m *readsModel) restart() {
 	m.misses += m.CacheMisses()
+	m.archived += m.Store().Stats().Archived.Load()
 	m.cfg.CacheBytes = []int64{0, 3_000, 1 << 20}[m.rnd.IntN(3)]
-	m.cfg.Retention = state.Retention{Slots: forks.Slot(5 + m.rnd.IntN(20)), Step: 4}
+	m.cfg.Retention = state.Retention{Slots: forks.Slot(5 + m.rnd.IntN(40)), Step: 4, Sealed: 1 + m.rnd.IntN(8)}
 	m.reopen()
 	if m.rnd.IntN(2) == 0 {
 		<-m.CacheReady()

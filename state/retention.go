@@ -29,6 +29,10 @@ type Retention struct {
 	// enough, checkpoints are thinned out, those of forks that lost first; where that
 	// is not enough either, imports are refused until something is finalized.
 	DiskBytes int64
+	// Sealed is how many blocks below finalized keep their checkpoints, for those who
+	// read a little behind; older ones are archived when an image has been made above
+	// them (checkpoint.Store.Archive). Default 64.
+	Sealed int
 	// Step is by how many blocks at least the anchor moves at a time, since each time
 	// its whole state is written. Default 256.
 	Step int
@@ -39,6 +43,9 @@ type Retention struct {
 func (r Retention) withDefaults() Retention {
 	if r.Slots == 0 {
 		r.Slots = 14_400
+	}
+	if r.Sealed <= 0 {
+		r.Sealed = 64
 	}
 	if r.Step <= 0 {
 		r.Step = 256
@@ -54,7 +61,7 @@ type Retained struct {
 	// Anchor is the oldest canonical block that is kept.
 	Anchor forks.Block
 	Pruned int   // blocks
-	Thin   int   // blocks whose checkpoints went
+	Thin   int   // blocks whose checkpoints went, archived ones among them
 	Freed  int64 // bytes
 	// Used is the space that the store takes, where there is a budget of it.
 	Used int64
@@ -100,14 +107,32 @@ func (a *Accessor) Retain(ctx context.Context) (done Retained, err error) {
 	defer a.retaining.Unlock()
 	defer func() { done.Anchor = a.Anchor() }()
 	if a.retention.All {
-		return done, nil
+		return done, a.archive(ctx, &done)
 	}
 	var floor forks.Hash
 	a.ReadTree(func(t *forks.Tree) { floor = a.floorLocked(t) })
 	// A full disk keeps the new anchor's state from being written; checkpoints can be
 	// thinned out all the same.
 	err = a.pruneTo(ctx, floor, a.retention.Step, &done)
-	return done, errors.Join(err, a.withinBudget(ctx, &done))
+	return done, errors.Join(err, a.archive(ctx, &done), a.withinBudget(ctx, &done))
+}
+
+// archive does without the checkpoints of blocks that nobody builds on any more.
+func (a *Accessor) archive(ctx context.Context, done *Retained) error {
+	var to forks.Hash
+	a.ReadTree(func(t *forks.Tree) {
+		below := a.retention.Sealed
+		for b := range t.Ancestors(t.Finalized().Hash) {
+			if to = b.Hash; below == 0 {
+				break
+			}
+			below--
+		}
+	})
+	blocks, freed, err := a.store.Archive(ctx, to)
+	done.Thin += blocks
+	done.Freed += freed
+	return err
 }
 
 // floorLocked gives the newest canonical block that is older than retention keeps;

@@ -324,13 +324,14 @@ func TestThinViewOutlivesPruning(t *testing.T) {
 func TestDiskBudgetWithSlowRemoval(t *testing.T) {
 	c := newAging(t, engines[0], state.Retention{Step: 4})
 	c.line("a", "alfred", 1, 100)
+	c.settleAt("a100")
+	c.retain() // archives
 	c.reopen()
 	used, err := c.Store().DiskUsage()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.cfg.Retention.DiskBytes = used * 19 / 20
-	c.settleAt("a100")
 	c.reopen()
 	c.hook.set(func(call checkpoint.FileCall) error {
 		if call.Op == "remove" && !call.Applied && strings.Contains(filepath.Dir(call.Path), "trash") {

@@ -83,6 +83,20 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 	return cv, nil
 }
 
+// detach opens the state, and makes it independent of files that may go.
+func (v *View) detach() error {
+	cv, err := v.open(context.Background())
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return errViewClosed
+	}
+	return cv.Detach()
+}
+
 // errViewClosed: nobody reads the view any more.
 var errViewClosed = errors.New("view is closed")
 

@@ -108,16 +108,15 @@ func readTable(path string) (*table, error) {
 // OpenTable implements checkpoint.Engine.
 func (Engine) OpenTable(path string) (checkpoint.Table, error) { return readTable(path) }
 
-func (t *table) All() iter.Seq2[[]byte, []byte] {
-	return func(yield func([]byte, []byte) bool) {
-		for i, k := range t.keys {
-			if !yield(k, t.values[i]) {
-				return
-			}
+func (t *table) Scan(from, to []byte) checkpoint.Iterator {
+	it := &iterator{at: -1}
+	for i, k := range t.keys {
+		if bytes.Compare(k, from) >= 0 && (len(to) == 0 || bytes.Compare(k, to) < 0) {
+			it.keys, it.values = append(it.keys, k), append(it.values, t.values[i])
 		}
 	}
+	return it
 }
-func (t *table) Err() error    { return nil }
 func (t *table) Verify() error { return nil }
 func (t *table) Close() error  { return nil }
 
@@ -145,7 +144,8 @@ func (d *db) add(tables []string) error {
 		if err != nil {
 			return err
 		}
-		for k, v := range t.All() {
+		for i, k := range t.keys {
+			v := t.values[i]
 			d.values[string(k)] = v
 		}
 		d.tables = append(d.tables, name)

@@ -293,19 +293,20 @@ char* accessor_table_verify(void* table) {
   return error_text(static_cast<rocksdb::SstFileReader*>(table)->VerifyChecksum());
 }
 
-void* accessor_table_iter(void* table) {
+void* accessor_table_iter(void* table, const char* key, size_t key_len) {
   rocksdb::ReadOptions options;
   options.fill_cache = false;
   rocksdb::Iterator* it =
       static_cast<rocksdb::SstFileReader*>(table)->NewIterator(options);
-  it->SeekToFirst();
+  it->Seek(rocksdb::Slice(key, key_len));
   return it;
 }
 
-size_t accessor_table_iter_fill(void* iter, char* buf, size_t cap, size_t* need,
-                                char** err) {
-  return fill(static_cast<rocksdb::Iterator*>(iter), nullptr, /*back=*/false, buf, cap,
-              need, err);
+size_t accessor_table_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
+                                size_t cap, size_t* need, char** err) {
+  const Slice end(to, to_len);
+  return fill(static_cast<rocksdb::Iterator*>(iter), to_len ? &end : nullptr,
+              /*back=*/false, buf, cap, need, err);
 }
 
 void accessor_table_iter_close(void* iter) {

@@ -70,9 +70,10 @@ void accessor_multi_take(void* result, char* buf);
 // A reader of one table file. Errors as above.
 void* accessor_table_open(void* options, const char* path, char** err);
 char* accessor_table_verify(void* table);
-void* accessor_table_iter(void* table);  // at the first entry
-size_t accessor_table_iter_fill(void* iter, char* buf, size_t cap, size_t* need,
-                                char** err);
+// An iterator at the first entry from a key on.
+void* accessor_table_iter(void* table, const char* key, size_t key_len);
+size_t accessor_table_iter_fill(void* iter, const char* to, size_t to_len, char* buf,
+                                size_t cap, size_t* need, char** err);
 void accessor_table_iter_close(void* iter);
 void accessor_table_close(void* table);
 

@@ -6,7 +6,6 @@ import "C"
 
 import (
 	"encoding/binary"
-	"iter"
 	"unsafe"
 
 	"accessor/checkpoint"
@@ -151,7 +150,6 @@ func (t *tableWriter) Abort() {
 type table struct {
 	path string
 	t    unsafe.Pointer
-	err  error
 }
 
 // OpenTable implements checkpoint.Engine.
@@ -166,24 +164,40 @@ func (e *Engine) OpenTable(path string) (checkpoint.Table, error) {
 	return &table{path: path, t: t}, nil
 }
 
-func (t *table) All() iter.Seq2[[]byte, []byte] {
-	return func(yield func([]byte, []byte) bool) {
-		it := C.accessor_table_iter(t.t)
-		defer C.accessor_table_iter_close(it)
-		b := batch{fill: func(buf *C.char, size C.size_t, need *C.size_t, text **C.char) C.size_t {
-			return C.accessor_table_iter_fill(it, buf, size, need, text)
-		}}
-		defer b.free()
-		for b.next() {
-			if !yield(b.key, b.value) {
-				break
-			}
-		}
-		t.err = wrap("read table", t.path, b.err)
+func (t *table) Scan(from, to []byte) checkpoint.Iterator {
+	i := &tableIterator{path: t.path,
+		it: C.accessor_table_iter(t.t, (*C.char)(unsafe.Pointer(unsafe.SliceData(from))), C.size_t(len(from)))}
+	if len(to) > 0 {
+		i.end = C.CBytes(to)
 	}
+	size := C.size_t(len(to))
+	i.fill = func(buf *C.char, cap C.size_t, need *C.size_t, text **C.char) C.size_t {
+		return C.accessor_table_iter_fill(i.it, (*C.char)(i.end), size, buf, cap, need, text)
+	}
+	return i
 }
 
-func (t *table) Err() error { return t.err }
+type tableIterator struct {
+	batch
+	path string
+	it   unsafe.Pointer
+	end  unsafe.Pointer // key where it ends, in C memory; nil where there is none
+}
+
+func (i *tableIterator) Next() bool    { return i.next() }
+func (i *tableIterator) Key() []byte   { return i.key }
+func (i *tableIterator) Value() []byte { return i.value }
+
+func (i *tableIterator) Close() error {
+	if i.it == nil {
+		return nil
+	}
+	i.free()
+	C.accessor_table_iter_close(i.it)
+	C.free(i.end)
+	i.it = nil
+	return wrap("read table", i.path, i.err)
+}
 
 func (t *table) Verify() error {
 	return wrap("verify table", t.path, takeError(C.accessor_table_verify(t.t)))

@@ -1,0 +1,281 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"accessor/forks"
+)
+
+// The blocks after one image up to the next make a group. Once nobody builds on them
+// any more a group is archived: instead of its checkpoints and runs there is a table
+// that tells which of its blocks wrote a key, and point reads go
+//
+//	image ── 1 ── 2 ── … ── 191 ── image
+//	  ▲           ▲
+//	  │           └ the delta of the newest writer up to the block
+//	  └ where the index names none
+//
+// which takes half the space, and two small reads. Whoever needs more than single
+// keys gets a working database, brought to the block from the image.
+
+// index tells which blocks of a group wrote a key: for each stored key, in order, the
+// positions of those blocks in the group, counted from 1, as u16 little-endian,
+// ascending.
+type index struct {
+	top  *entry // the group's last block, with the image
+	file tableFile
+	n    int // blocks in the group
+}
+
+// mostInGroup is the most blocks that an index can tell apart.
+const mostInGroup = math.MaxUint16
+
+// mostAside is how many blocks of a fork that lost are looked through one by one
+// before the group is reached that the fork left. Longer forks keep their
+// checkpoints.
+const mostAside = 32
+
+func (s *Store) indexPath(b forks.Block) string { return s.path(dirIndexes, Name(b)+".sst") }
+
+// position is the place in the group of one of its blocks.
+func (x *index) position(e *entry) int { return e.height - (x.top.height - x.n) }
+
+// bottom gives the block below the group's first one, or the anchor if that is above
+// it by now.
+func (s *Store) bottom(x *index) *entry {
+	if e := x.top.up(x.n); e != nil {
+		return e
+	}
+	return s.anchorEntry()
+}
+
+// Archive archives the groups of blocks between images up to a block, on which, and
+// beside which, nobody builds any more. The blocks stay readable, forks of them that
+// are no longer than 32 blocks as well. It gives how many blocks are without a
+// checkpoint now that had one, and the space that is free. Errors: ErrUnknown, ErrClosed, ErrNoSpace,
+// those of reading, and ctx's.
+func (s *Store) Archive(ctx context.Context, to forks.Hash) (blocks int, freed int64, err error) {
+	e, err := s.entry(to)
+	if err != nil {
+		return 0, 0, fmt.Errorf("archive: %w", err)
+	}
+	for _, g := range s.unarchived(e) {
+		n, bytes, err := s.archive(ctx, g)
+		blocks, freed = blocks+n, freed+bytes
+		if err != nil {
+			return blocks, freed, fmt.Errorf("archive the blocks up to %s: %w", g.top.rec.Hash, err)
+		}
+	}
+	return blocks, freed, nil
+}
+
+// unarchived gives the groups up to e that have no index, oldest first.
+func (s *Store) unarchived(e *entry) (list []*index) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var top *entry
+	for x := e; x != nil; x = x.parent() {
+		if x.image == nil {
+			continue
+		}
+		if top != nil && top.index == nil && top.height-x.height <= mostInGroup {
+			list = append(list, &index{top: top, n: top.height - x.height})
+		}
+		top = x
+	}
+	slices.Reverse(list)
+	return list
+}
+
+func (s *Store) archive(ctx context.Context, x *index) (blocks int, freed int64, err error) {
+	s.building.Lock()
+	defer s.building.Unlock()
+	if held, err := s.entry(x.top.rec.Hash); err != nil || held != x.top || x.top.up(x.n) == nil {
+		return 0, 0, err // it was pruned meanwhile
+	}
+	if err := yielding(func() error { return s.makeIndex(ctx, x) }); err != nil {
+		return 0, 0, err
+	}
+	s.maintain.mu.Lock()
+	defer s.maintain.mu.Unlock()
+	return s.doWithout(x)
+}
+
+// makeIndex writes the index of a group and records it.
+func (s *Store) makeIndex(ctx context.Context, x *index) error {
+	tmp := s.tmpPath(dirTmp, "index")
+	size, sum, err := s.writeIndex(ctx, x, tmp)
+	if err == nil {
+		err = s.files.rename(tmp, s.indexPath(x.top.rec.Block))
+	}
+	x.file = tableFile{size: size, sum: sum, checked: true}
+	if err == nil {
+		// Not synced: what says that checkpoints are gone is, after it.
+		err = s.record(Change{Key: indexKey(x.top.rec.Hash, x.n), Value: x.file.encode()}, false)
+	}
+	if err != nil {
+		s.discard(tmp)
+		return fmt.Errorf("write index: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.indexLocked(x)
+	return nil
+}
+
+// indexLocked lets the blocks of a group know its index.
+func (s *Store) indexLocked(x *index) {
+	for e, i := x.top, 0; e != nil && i < x.n; e, i = e.parent(), i+1 {
+		e.index = x
+	}
+}
+
+// forgetIndex stops using an index that can't be read. It is made again by the next
+// Archive; until then the group's blocks are reached from the image.
+func (s *Store) forgetIndex(x *index, cause error) {
+	s.log.Warn("forget an index", zap.String("path", s.indexPath(x.top.rec.Block)), zap.Error(cause))
+	known := false
+	s.mu.Lock()
+	for e, i := x.top, 0; e != nil && i < x.n; e, i = e.parent(), i+1 {
+		if e.index == x {
+			e.index, known = nil, true
+		}
+	}
+	s.mu.Unlock()
+	if !known { // any more
+		return
+	}
+	err := s.record(Change{Key: indexKey(x.top.rec.Hash, x.n)}, false)
+	if err == nil {
+		err = s.trash(s.indexPath(x.top.rec.Block))
+	}
+	if err != nil {
+		s.log.Warn("remove an index", zap.Error(err))
+	}
+}
+
+func (s *Store) writeIndex(ctx context.Context, x *index, path string) (size int64, sum uint64, err error) {
+	var m merger
+	defer func() { _ = m.close() }()
+	line := make([]*entry, 0, x.n) // oldest first
+	for e := x.top; len(line) < x.n; e = e.parent() {
+		line = append(line, e)
+	}
+	slices.Reverse(line)
+	for _, e := range line {
+		table, err := s.engine.OpenTable(s.deltaPath(e.rec.Block))
+		if err != nil {
+			return 0, 0, err
+		}
+		m.addTable(table)
+	}
+	var stopped error
+	var stored []byte
+	size, sum, err = s.writeTable(path, &x.top.rec, func(yield func(key, value []byte) bool) {
+		n := 0
+		for key, in := range m.keys() {
+			if n++; n%1024 == 0 && ctx.Err() != nil {
+				stopped = context.Cause(ctx)
+				return
+			}
+			stored = append(stored[:0], tagValue)
+			for _, i := range in {
+				stored = binary.LittleEndian.AppendUint16(stored, uint16(i+1))
+			}
+			if !yield(key, stored) {
+				return
+			}
+		}
+	})
+	return size, sum, errors.Join(stopped, err, m.close())
+}
+
+// doWithout removes the checkpoints and runs of a group that has its index, and
+// those of the forks that left it, with their images, and perhaps the one below.
+func (s *Store) doWithout(x *index) (blocks int, freed int64, err error) {
+	var changes []Change
+	var paths []string
+	var imaged []*entry
+	s.mu.Lock()
+	list := s.groupLocked(x)
+	if e := s.needlessLocked(x); e != nil {
+		imaged = append(imaged, e)
+	}
+	for _, e := range list {
+		if e.seal != nil || !e.thin {
+			blocks++
+		}
+		changes = append(changes, Change{Key: sealKey(e.rec.Hash), Value: []byte{sealArchived}})
+		paths = append(paths, s.checkpointPath(e.rec.Block))
+		if e.image != nil && e != x.top {
+			imaged = append(imaged, e)
+		}
+		for _, r := range e.runs {
+			changes = append(changes, Change{Key: runKey(e.rec.Hash, r.count)})
+			paths = append(paths, s.runPath(e.rec.Block, r.count))
+		}
+	}
+	s.mu.Unlock()
+	for _, e := range imaged {
+		changes = append(changes, Change{Key: imageKey(e.rec.Hash)})
+		paths = append(paths, s.imagePath(e.rec.Block))
+	}
+	if err := s.recordAll(changes, true); err != nil {
+		return 0, 0, err
+	}
+	s.mu.Lock()
+	for _, e := range list {
+		e.seal, e.thin, e.archived, e.runs = nil, true, true, nil
+	}
+	for _, e := range imaged {
+		e.image = nil
+	}
+	s.mu.Unlock()
+	s.stats.Archived.Add(int64(blocks))
+	freed = freedBy(paths)
+	return blocks, freed, s.trashAll(paths)
+}
+
+// needlessLocked gives the block below a group where its image can go, since there is
+// one not far below: of old images every second one stays.
+func (s *Store) needlessLocked(x *index) *entry {
+	bottom := x.top.up(x.n)
+	if bottom.image == nil || bottom.index == nil {
+		return nil // the anchor, perhaps
+	}
+	for e := bottom.parent(); e != nil && 2*(x.top.height-e.height) <= 5*s.opts.ImageEvery; e = e.parent() {
+		if e.image != nil {
+			return bottom
+		}
+	}
+	return nil
+}
+
+// groupLocked gives the blocks of a group, and those of the short forks that left it.
+func (s *Store) groupLocked(x *index) (list []*entry) {
+	aside := make(map[*entry]int) // how far from the group
+	bottom := x.top.up(x.n)
+	aside[bottom] = 0
+	for e := x.top; e != bottom; e = e.parent() {
+		aside[e] = 0
+		list = append(list, e)
+	}
+	for _, e := range s.sortedLocked() { // parents first
+		if _, ok := aside[e]; ok || e.index != nil {
+			continue
+		}
+		up := e.parent()
+		if n, ok := aside[up]; ok && up != x.top && n < mostAside {
+			aside[e] = n + 1
+			list = append(list, e)
+		}
+	}
+	return list
+}

@@ -151,6 +151,8 @@ const char* accessor_rocksdb_version(void) {
       ROCKSDB_MINOR) "." ACCESSOR_STRING(ROCKSDB_PATCH);
 }
 
+void accessor_trim(void) { malloc_trim(0); }
+
 void accessor_few_heaps(void) {
 #ifdef M_ARENA_MAX  // of glibc
   mallopt(M_ARENA_MAX, 2);

@@ -17,6 +17,9 @@ const char* accessor_rocksdb_version(void);
 // RocksDB takes and gives back on many threads is otherwise kept many times.
 void accessor_few_heaps(void);
 
+// Gives memory that is free in those heaps back to the system.
+void accessor_trim(void);
+
 // Sets IngestExternalFileOptions.write_global_seqno to false: an ingested file
 // is then never written to, so that it may be linked into many databases.
 void accessor_ingest_keep_files(void* ingest_options);

@@ -213,6 +213,7 @@ func TestBesideWaitsForACheckpoint(t *testing.T) {
 		for _, name := range []string{"anchor", "one", "two"} {
 			h.drop(name)
 		}
+		h.quiet() // who looks for the image would make it again
 		makeRemovable(h.dir)
 		image := filepath.Join(h.dir, "images", checkpoint.Name(h.blocks["anchor"]))
 		aside := filepath.Join(h.dir, "tmp", "aside")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"accessor/forks"
@@ -113,23 +114,34 @@ func (s *Store) discard(path string) { _ = s.files.removeAll(path) }
 // Where it fails, the delta stays: whether the record has reached the disk is not
 // known. The next start holds the block; until then it can't be imported again.
 func (s *Store) Record(rec *Record) error {
+	publish, err := s.RecordWith(rec)
+	publish()
+	return err
+}
+
+// RecordWith is Record with more events than the block's own, which come before it.
+// The caller publishes them once the block can be seen, whether there was an error
+// or not.
+func (s *Store) RecordWith(rec *Record, list ...Event) (publish func(), err error) {
 	s.mu.Lock()
 	parent, ok := s.entries[rec.Parent]
 	switch {
 	case s.closed:
 		s.mu.Unlock()
-		return ErrClosed
+		return func() {}, ErrClosed
 	case !ok && !rec.Anchor:
 		s.mu.Unlock()
-		return fmt.Errorf("%w: parent %s", ErrUnknown, rec.Parent)
+		return func() {}, fmt.Errorf("%w: parent %s", ErrUnknown, rec.Parent)
 	}
 	s.mu.Unlock()
 
-	if err := s.record(Change{Key: blockKey(rec.Hash), Value: rec.encode()}, true); err != nil {
+	list = append(slices.Clip(list), Event{Kind: EventBlock, Block: rec.Block})
+	publish, err = s.recordWith([]Change{{Key: blockKey(rec.Hash), Value: rec.encode()}}, list...)
+	if err != nil {
 		s.mu.Lock()
 		s.undecided[rec.Hash] = true
 		s.mu.Unlock()
-		return fmt.Errorf("record block %s: %w", rec.Hash, err)
+		return publish, fmt.Errorf("record block %s: %w", rec.Hash, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +149,7 @@ func (s *Store) Record(rec *Record) error {
 		parent = s.entries[rec.Parent] // which may have become the anchor meanwhile
 	}
 	s.addLocked(*rec, parent)
-	return nil
+	return publish, nil
 }
 
 func (s *Store) addLocked(rec Record, parent *entry) *entry {

@@ -52,7 +52,7 @@ func splitValue(stored []byte) (value []byte, present bool, err error) {
 func Name(b forks.Block) string { return fmt.Sprintf("%010d-%s", uint32(b.Slot), b.Hash) }
 
 // Keys in blocks/: a prefix byte, then a block's hash; a run's and an index's end with
-// the number of their blocks, a meta value's is its name.
+// the number of their blocks, a meta value's is its name, an event's its position.
 const (
 	prefixBlock = 'b'
 	prefixSeal  = 's'
@@ -61,6 +61,7 @@ const (
 	prefixIndex = 'x'
 	prefixGone  = 'g'
 	prefixMeta  = 'm'
+	prefixEvent = 'e'
 )
 
 func blockKey(h forks.Hash) []byte { return append([]byte{prefixBlock}, h[:]...) }

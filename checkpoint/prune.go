@@ -132,7 +132,9 @@ func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	for _, h := range forgotten {
 		changes = append(changes, Change{Key: goneKey(h)})
 	}
-	if err := s.recordAll(changes, true); err != nil {
+	publish, err := s.recordWith(changes, s.prunedEvent(rec, len(gone)))
+	defer publish()
+	if err != nil {
 		return report, err // the next start knows whether they are recorded
 	}
 	working := s.replaceAnchor(e, rec, gone, spanning, forgotten)

@@ -64,6 +64,11 @@ type Options struct {
 	// except right after a walk-back. Default 32, at least RunLength + 2.
 	MaxTables int
 
+	// Events is how many events are kept. Default 65,536.
+	Events int
+	// RecentEvents is how many of them are kept in memory too, at least. Default 2,048.
+	RecentEvents int
+
 	// CheckRoot, where given, recomputes the root of a whole state that passes
 	// by while an image is made. An image with another root is not taken.
 	CheckRoot RootFunc
@@ -84,6 +89,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ImageBytes, 512<<20)
 	setDefault(&o.ImageRate, 32<<20)
 	setDefault(&o.MaxTables, 32)
+	setDefault(&o.Events, 1<<16)
+	setDefault(&o.RecentEvents, 2048)
 	o.MaxTables = max(o.MaxTables, o.RunLength+2)
 	o.ImageEvery = (o.ImageEvery + o.RunLength - 1) / o.RunLength * o.RunLength
 	if o.Log == nil {
@@ -125,6 +132,7 @@ type Store struct {
 	lock   *os.File
 	blocks Journal
 	stats  Stats
+	events events
 
 	mu       sync.Mutex // guards the fields below
 	entries  map[forks.Hash]*entry
@@ -145,8 +153,9 @@ type Store struct {
 	reaper   sync.WaitGroup
 
 	// journal lets records be written together, and none after Close.
-	journal   sync.RWMutex
-	journalUp bool
+	journal    sync.RWMutex
+	journalUp  bool
+	unwritable atomic.Pointer[error]
 	// undecided are blocks of which nobody knows whether their records reached
 	// the disk. Guarded by mu.
 	undecided map[forks.Hash]bool
@@ -325,13 +334,22 @@ func (s *Store) Meta(name string) []byte {
 
 // SetMeta keeps a small value under a name, durably.
 func (s *Store) SetMeta(name string, value []byte) error {
-	if err := s.record(Change{Key: metaKey(name), Value: value}, true); err != nil {
-		return fmt.Errorf("record %s: %w", name, err)
+	publish, err := s.SetMetaWith(name, value)
+	publish()
+	return err
+}
+
+// SetMetaWith is SetMeta with events of it. The caller publishes them, whether there
+// was an error or not.
+func (s *Store) SetMetaWith(name string, value []byte, list ...Event) (publish func(), err error) {
+	publish, err = s.recordWith([]Change{{Key: metaKey(name), Value: value}}, list...)
+	if err != nil {
+		return publish, fmt.Errorf("record %s: %w", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.meta[name] = value
-	return nil
+	return publish, nil
 }
 
 // record writes one change of the records. Error: ErrClosed, and the journal's.
@@ -344,14 +362,37 @@ func (s *Store) recordAll(changes []Change, sync bool) error {
 	if !s.journalUp {
 		return ErrClosed
 	}
-	return s.blocks.Write(changes, sync)
+	err := s.blocks.Write(changes, sync)
+	s.noteWrite(err)
+	return err
+}
+
+// noteWrite remembers whether records can be written.
+func (s *Store) noteWrite(err error) {
+	switch {
+	case err != nil:
+		s.unwritable.Store(&err)
+	case s.unwritable.Load() != nil:
+		s.unwritable.Store(nil)
+	}
+}
+
+// Unwritable is why the last record could not be written; nil where it could.
+func (s *Store) Unwritable() error {
+	if err := s.unwritable.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // openJournal opens the records.
 func (s *Store) openJournal() (err error) {
 	s.blocks, err = s.engine.OpenJournal(s.path(dirBlocks))
-	s.journalUp = err == nil
-	return err
+	if err != nil {
+		return err
+	}
+	s.journalUp = true
+	return s.loadEvents()
 }
 
 // Close ends background work, closes all that is open, and lets another process
@@ -367,6 +408,7 @@ func (s *Store) Close() error {
 	s.idle, s.prepared = nil, nil
 	s.mu.Unlock()
 
+	s.endEvents()
 	s.maintain.stop()
 	for _, w := range working {
 		w.Drop()

@@ -47,6 +47,10 @@ var (
 	ErrWriteSet = errors.New("contradictory write set")
 	// ErrNoSpace: the file system is full.
 	ErrNoSpace = errors.New("no space left")
+	// ErrLinks: a file has as many hard links as the file system allows.
+	ErrLinks = errors.New("too many hard links")
+	// ErrAccess: who may read a pinned directory can't be set as asked.
+	ErrAccess = errors.New("access can't be set")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("store is closed")
 )

@@ -196,13 +196,14 @@ const (
 	dirIndexes     = "indexes"
 	dirImages      = "images"
 	dirCheckpoints = "checkpoints"
+	dirPins        = "pins"
 	dirWork        = "work"
 	dirTmp         = "tmp"
 	dirTrash       = "trash"
 	dirLost        = "lost"
 )
 
-var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirIndexes, dirImages, dirCheckpoints, dirWork, dirTmp, dirTrash, dirLost}
+var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirIndexes, dirImages, dirCheckpoints, dirPins, dirWork, dirTmp, dirTrash, dirLost}
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
@@ -310,6 +311,14 @@ func (s *Store) Tables(h forks.Hash) int {
 		return e.seal.tables
 	}
 	return 0
+}
+
+// Open is the number of checkpoints that are open for reading, and of working
+// databases that wait for an import.
+func (s *Store) Open() (views, working int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.views), len(s.idle) + len(s.prepared)
 }
 
 // MissingDeltas is the number of blocks whose write sets were not there when the
@@ -446,7 +455,10 @@ func (s *Store) trashAll(paths []string) (err error) {
 
 // trash makes path disappear at once under its name, and from disk in the
 // background. It does nothing where nothing has that name.
-func (s *Store) trash(path string) error {
+func (s *Store) trash(path string) error { return s.trashAs(path, 0o755) }
+
+// trashAs is trash with the mode that a directory has on its way.
+func (s *Store) trashAs(path string, mode fs.FileMode) error {
 	to := s.tmpPath(dirTrash, filepath.Base(path))
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -454,7 +466,7 @@ func (s *Store) trash(path string) error {
 	}
 	if err == nil && info.IsDir() {
 		// Moving a directory to another folder needs write access to itself.
-		if err := s.files.chmod(path, 0o755); err != nil {
+		if err := s.files.chmod(path, mode); err != nil {
 			return err
 		}
 	}

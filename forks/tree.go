@@ -30,6 +30,7 @@ type Tree struct {
 	slots     map[Slot][]*node
 	leaves    map[*node]struct{}
 	forks     int // blocks with more than one child
+	lost      int // blocks that have lost
 	anchor    *node
 	finalized *node
 }
@@ -81,6 +82,7 @@ func (t *Tree) Add(b Block) error {
 	n := &node{block: b, parent: parent, height: parent.height + 1}
 	if parent.standing != undecided && parent != t.finalized {
 		n.standing = lost
+		t.lost++
 	}
 	parent.children = append(parent.children, n)
 	switch len(parent.children) {
@@ -290,27 +292,52 @@ func (t *Tree) Finalize(h Hash) ([]Block, error) {
 		return nil, fmt.Errorf("finalize block %s at slot %d: %w %s at slot %d",
 			h, n.block.Slot, ErrNotDescendant, t.finalized.block.Hash, t.finalized.block.Slot)
 	}
+	var losers []Block
+	for m := range t.losing(n) {
+		m.standing = lost
+		t.lost++
+		losers = append(losers, m.block)
+	}
+	for c := n; c != t.finalized; c = c.parent {
+		c.standing = canonical
+	}
+	t.finalized = n
+	return losers, nil
+}
+
+// losing yields the nodes that lose once n is finalized: between the finalized block
+// and n, every child off the path loses with all that grows on it.
+func (t *Tree) losing(n *node) iter.Seq[*node] {
 	var path []*node
 	for c := n; c != t.finalized; c = c.parent {
 		path = append(path, c)
 	}
-	// Between the old finalized block and the new, every child off the path
-	// loses with all that grows on it.
-	var losers []Block
-	for _, c := range slices.Backward(path) {
-		c.standing = canonical
-		for _, sibling := range c.parent.children {
-			if sibling == c {
-				continue
-			}
-			for m := range sibling.walk() {
-				m.standing = lost
-				losers = append(losers, m.block)
+	return func(yield func(*node) bool) {
+		for _, c := range slices.Backward(path) {
+			for _, sibling := range c.parent.children {
+				if sibling == c {
+					continue
+				}
+				for m := range sibling.walk() {
+					if !yield(m) {
+						return
+					}
+				}
 			}
 		}
 	}
-	t.finalized = n
-	return losers, nil
+}
+
+// WouldLose counts the blocks that Finalize would report; 0 where it would fail.
+func (t *Tree) WouldLose(h Hash) (count int) {
+	n, ok := t.nodes[h]
+	if !ok || !ancestorOf(t.finalized, n) {
+		return 0
+	}
+	for range t.losing(n) {
+		count++
+	}
+	return count
 }
 
 // Prune makes a canonical block the anchor, and removes all that don't descend from
@@ -335,12 +362,28 @@ func (t *Tree) Prune(h Hash) ([]Block, error) {
 		if len(c.children) > 1 {
 			t.forks--
 		}
+		if c.standing == lost {
+			t.lost--
+		}
 		if t.slots[c.block.Slot] = slices.DeleteFunc(t.slots[c.block.Slot], func(o *node) bool { return o == c }); len(t.slots[c.block.Slot]) == 0 {
 			delete(t.slots, c.block.Slot)
 		}
 	}
 	n.parent, t.anchor = nil, n
 	return gone, nil
+}
+
+// LostBlocks is the number of blocks that have lost.
+func (t *Tree) LostBlocks() int { return t.lost }
+
+// LeafCount is the number of leaves, and of those among them that have lost.
+func (t *Tree) LeafCount() (all, lostOnes int) {
+	for n := range t.leaves {
+		if n.standing == lost {
+			lostOnes++
+		}
+	}
+	return len(t.leaves), lostOnes
 }
 
 // Canonical says whether the block is the finalized block or its ancestor.

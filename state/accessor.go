@@ -54,6 +54,8 @@ type Config struct {
 	CacheBytes int64
 	// Retention says how long blocks are kept.
 	Retention Retention
+	// Observer is told of what the Accessor does, for metrics. Default: nobody is.
+	Observer Observer
 	// Log gets what operators should know. Default: nothing.
 	Log *zap.Logger
 }
@@ -84,6 +86,7 @@ type Accessor struct {
 	locks      *locking.Table
 	drafts     drafts
 	owner      string
+	observer   Observer
 	log        *zap.Logger
 
 	// labels makes one change of head and finalized follow the other, on disk
@@ -92,12 +95,15 @@ type Accessor struct {
 
 	pins    *locking.Pins
 	pinning sync.Mutex // keeps pins in order on disk
+	pinDirs pinDirs
 
 	retention Retention
 	retaining sync.Mutex    // one at a time; taken before mu
 	finalized chan struct{} // wakes retention
 	full      atomic.Bool   // imports are refused: the disk budget is used up
 	warned    atomic.Int64  // percent of the disk budget
+	measured  atomic.Int64  // bytes that the store took when that was measured last
+	noSpace   atomic.Bool   // the last import that wrote found the disk full
 
 	// Close ends closing's context, which ends the waiting of the calls that
 	// work on the store, and waits for them: the store's files are never closed
@@ -114,6 +120,11 @@ type Accessor struct {
 	head     *forks.Hash               // as the node said; nil until then
 	going    map[forks.Hash]forks.Slot // blocks that are being pruned
 	inflight map[forks.Hash]*inflight  // imports before they end
+	awaited  map[forks.Hash]*awaited   // by WaitBlock
+	// told is the head of the newest event of it, where there was one: toldAny.
+	told      forks.Block
+	toldAny   bool
+	labelling bool // head or finalized is being written; see label
 }
 
 // inflight is an import on its way.
@@ -284,8 +295,9 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 	a.closing, a.close = context.WithCancel(context.Background())
 	a.locks = locking.New()
 	a.inflight = make(map[forks.Hash]*inflight)
+	a.awaited = make(map[forks.Hash]*awaited)
 	a.tries.cache = merkle.NewCache(trieCacheSize)
-	a.owner, a.log = cfg.Owner, cfg.Log
+	a.owner, a.log, a.observer = cfg.Owner, cfg.Log, cfg.Observer
 	if a.owner == "" {
 		a.owner = "import"
 	}
@@ -316,13 +328,18 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 			a.head = &head
 		}
 	}
+	a.startTelling()
 	a.retention = cfg.Retention.withDefaults()
 	a.loadPins(a.retention.MaxPins)
+	if err := a.findPinDirs(); err != nil {
+		return err
+	}
 	if err := a.startCache(cfg.CacheBytes); err != nil {
 		return err
 	}
 	a.finalized = make(chan struct{}, 1)
 	a.calls.Go(a.retain)
+	a.calls.Go(a.keepPinDirs)
 	return nil
 }
 

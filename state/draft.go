@@ -79,11 +79,15 @@ func (d *Draft) Info() (DraftInfo, error) {
 	if d.over != nil {
 		return DraftInfo{}, d.failed("describe", d.over)
 	}
+	return d.infoLocked(), nil
+}
+
+func (d *Draft) infoLocked() DraftInfo {
 	return DraftInfo{
 		ID: d.id, Parent: d.parent, Slot: d.slot, Owner: d.owner,
 		Age: time.Since(d.began), Expires: d.reservation.Info().Expires,
 		Bytes: d.writes.size, Writes: d.writes.entries.Len(),
-	}, nil
+	}
 }
 
 // failed says what an error was met at.

@@ -49,7 +49,7 @@ func (d *Draft) beginCommit(hash forks.Hash) (*Block, error) {
 // endCommit ends the draft, or opens it again.
 func (d *Draft) endCommit(hash forks.Hash, imported bool) {
 	if imported {
-		_ = d.stop(fmt.Errorf("%w: committed as block %s", ErrDraftOver, hash), true)
+		_ = d.stop(DraftCommitted, fmt.Errorf("%w: committed as block %s", ErrDraftOver, hash), true)
 		return
 	}
 	d.mu.Lock()
@@ -62,23 +62,24 @@ func (d *Draft) endCommit(hash forks.Hash, imported bool) {
 // Drop ends the draft and leaves no trace of it. Errors: ErrDraftExpired,
 // ErrDraftOver, ErrDraftCommitting.
 func (d *Draft) Drop() error {
-	if err := d.stop(fmt.Errorf("%w: dropped", ErrDraftOver), false); err != nil {
+	if err := d.stop(DraftDropped, fmt.Errorf("%w: dropped", ErrDraftOver), false); err != nil {
 		return d.failed("drop", err)
 	}
 	return nil
 }
 
 // expire ends a draft whose lease is over.
-func (d *Draft) expire() { _ = d.stop(ErrDraftExpired, true) }
+func (d *Draft) expire() { _ = d.stop(DraftExpired, ErrDraftExpired, true) }
 
 // stop ends the draft, and gives back all it has. It is refused where the draft is
 // over, and where it is being committed unless that is meant too.
-func (d *Draft) stop(why error, committing bool) error {
+func (d *Draft) stop(fate DraftFate, why error, committing bool) error {
 	d.mu.Lock()
 	if err := d.openLocked(); err != nil && (d.over != nil || !committing) {
 		d.mu.Unlock()
 		return err
 	}
+	info := d.infoLocked()
 	d.over, d.writes = why, nil
 	unused := d.users == 0
 	d.mu.Unlock()
@@ -87,6 +88,9 @@ func (d *Draft) stop(why error, committing bool) error {
 	d.reservation.Release()
 	if unused {
 		d.unpin()
+	}
+	if f := d.a.observer.DraftEnded; f != nil {
+		f(DraftEnd{Draft: info, Fate: fate})
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (d *Draft) begin(ctx context.Context, parent forks.Hash, opts DraftOptions)
 	d.writes = &draftWrites{limit: min(MaxDraftSize, d.a.store.Limits().WriteSetSize)}
 	all.add(d)
 	if _, err := d.a.Block(parent); err != nil {
-		_ = d.stop(fmt.Errorf("%w: %w", ErrDraftOver, err), true)
+		_ = d.stop(DraftDropped, fmt.Errorf("%w: %w", ErrDraftOver, err), true)
 		return fmt.Errorf("%w: %w", ErrUnknownParent, err) // pruned just before
 	}
 	return d.reservation.ExpireAfter(opts.TTL)
@@ -239,7 +239,7 @@ func (s *drafts) all() []*Draft {
 // close ends all drafts, for good: no call is at work that could begin another.
 func (s *drafts) close() {
 	for _, d := range s.all() {
-		_ = d.stop(fmt.Errorf("%w: %w", ErrDraftOver, checkpoint.ErrClosed), true)
+		_ = d.stop(DraftClosed, fmt.Errorf("%w: %w", ErrDraftOver, checkpoint.ErrClosed), true)
 	}
 }
 

@@ -42,14 +42,14 @@ func (a *Accessor) SetHead(h forks.Hash) error {
 	if err := a.underFinalized(h); err != nil {
 		return err
 	}
-	if err := a.store.SetMeta(metaHead, h[:]); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.head = &h
-	a.heads.poke()
-	return nil
+	defer a.heads.poke()
+	return a.label(metaHead, h, func() []Event {
+		b, _ := a.tree.Get(h)
+		return a.headEventsLocked(b)
+	}, func() error {
+		a.head = &h
+		return nil
+	})
 }
 
 // underFinalized says whether h is the finalized block or one under it. Errors:
@@ -83,23 +83,42 @@ func (a *Accessor) Finalize(ctx context.Context, h forks.Hash) (lost []forks.Blo
 	if err := a.underFinalized(h); err != nil {
 		return nil, err
 	}
-	if err := a.store.SetMeta(metaFinalized, h[:]); err != nil {
+	defer a.heads.poke()
+	err = a.label(metaFinalized, h, func() []Event { return a.finalizedEventsLocked(h) }, func() error {
+		lost, err = a.tree.Finalize(h)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotDescendant, err)
+		}
+		if a.head != nil && !a.tree.IsAncestor(h, *a.head) {
+			a.head = nil // headLocked then takes the best leaf under h
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	lost, err = a.tree.Finalize(h)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotDescendant, err)
-	}
-	defer a.calls.Go(a.cacheAfterFinality)
+	a.calls.Go(a.cacheAfterFinality)
 	select {
 	case a.finalized <- struct{}{}:
 	default: // it looks anyway
 	}
-	if a.head != nil && !a.tree.IsAncestor(h, *a.head) {
-		a.head = nil // headLocked then takes the best leaf under h
-	}
-	a.heads.poke()
 	return lost, nil
+}
+
+// finalizedEventsLocked are the events of a block that is about to be finalized:
+// those of the head it takes along come with it.
+func (a *Accessor) finalizedEventsLocked(h forks.Hash) []Event {
+	b, _ := a.tree.Get(h)
+	old := a.tree.Finalized()
+	if old.Hash == h {
+		return nil
+	}
+	list := []Event{{Kind: EventFinalized, Block: b, Old: old, Count: a.tree.WouldLose(h)}}
+	if a.tree.IsAncestor(h, a.told.Hash) {
+		return list
+	}
+	if head, err := a.tree.BestLeaf(h); err == nil {
+		list = append(list, a.headEventsLocked(head)...)
+	}
+	return list
 }

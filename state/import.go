@@ -45,8 +45,10 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	defer end()
-	res, err := a.importBlock(ctx, b)
+	var seen Imported
+	res, err := a.importBlock(ctx, b, &seen)
 	res.Took = time.Since(start)
+	a.noteImport(b, res, err, seen)
 	if err != nil {
 		return res, err
 	}
@@ -60,7 +62,7 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 	return res, nil
 }
 
-func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
+func (a *Accessor) importBlock(ctx context.Context, b *Block, seen *Imported) (Result, error) {
 	b, ws, err := a.writeSet(b)
 	if err != nil {
 		return Result{}, err
@@ -71,7 +73,8 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
 	}
 	defer a.land(b.Hash, flight)
 
-	lease, err := a.locks.Lock(ctx, b.Slot, b.Hash, a.owner)
+	lease, waited, err := a.lockSlot(ctx, b)
+	seen.LockWait = waited
 	if err != nil {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
@@ -84,7 +87,7 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
-	rec, err := a.hold(b, ws, parent, w)
+	rec, publish, err := a.hold(b, ws, parent, w, walkBackEvents(b, walk))
 	if err != nil {
 		if errors.Is(err, errUnreadable) {
 			w.Drop() // the next import would fail on it too
@@ -94,7 +97,9 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block) (Result, error) {
 		return Result{}, err
 	}
 	a.cacheWrites(rec, ws)
+	seen.Bytes = rec.DeltaSize
 	a.settle(rec.Block, flight)
+	publish()
 
 	// The block is held from here on, whatever happens to its checkpoint.
 	res := Result{Block: rec.Block, WalkBack: walk}
@@ -185,6 +190,8 @@ func (a *Accessor) settle(b forks.Block, flight *inflight) {
 	}
 	delete(a.inflight, b.Hash)
 	close(flight.settled)
+	a.wakeAwaitedLocked(b.Hash)
+	a.tellGrownLocked(b)
 }
 
 // land ends an import that did not settle.
@@ -232,10 +239,11 @@ func (a *Accessor) checkLocked(b *Block) (parent forks.Block, err error) {
 var errUnreadable = errors.New("read parent's state")
 
 // hold computes the root, then writes and records the delta.
-func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w *checkpoint.Working) (*checkpoint.Record, error) {
+// What it gives publishes the events of that.
+func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w *checkpoint.Working, events []Event) (*checkpoint.Record, func(), error) {
 	root, trie, err := a.root(b, ws, parent, w)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rec := &checkpoint.Record{
 		Block:     forks.Block{Hash: b.Hash, Parent: b.Parent, Slot: b.Slot, Root: root},
@@ -243,15 +251,17 @@ func (a *Accessor) hold(b *Block, ws checkpoint.WriteSet, parent forks.Block, w 
 		Header:    slices.Clone(b.Header), // kept as long as the store is open
 	}
 	if err := a.store.WriteDelta(rec, ws, trie.changes); err != nil {
-		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
+		return nil, nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
-	if err := a.store.Record(rec); err != nil {
-		return nil, fmt.Errorf("import block %s: %w", b.Hash, err)
+	publish, err := a.store.RecordWith(rec, events...)
+	if err != nil {
+		publish()
+		return nil, nil, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	if trie.after != nil {
 		a.tries.add(b.Hash, trie.after.Commit())
 	}
-	return rec, nil
+	return rec, publish, nil
 }
 
 // root computes the root after the block and compares it with the stated one.

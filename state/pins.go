@@ -80,10 +80,11 @@ func (a *Accessor) RenewPin(id string, ttl time.Duration) (locking.Pin, error) {
 	if err != nil {
 		return pin, err
 	}
+	a.pinDirs.poke()
 	return pin, a.savePins()
 }
 
-// Unpin ends a pin. Errors: locking.ErrUnknownPin, and the store's.
+// Unpin ends a pin, and soon after its directory. Errors: locking.ErrUnknownPin, and the store's.
 func (a *Accessor) Unpin(id string) error {
 	_, end, err := a.begin(context.Background())
 	if err != nil {
@@ -93,6 +94,7 @@ func (a *Accessor) Unpin(id string) error {
 	if err := a.pins.Release(id); err != nil {
 		return err
 	}
+	defer a.pinDirs.poke() // it goes at once, beside the caller
 	return a.savePins()
 }
 

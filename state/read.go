@@ -33,6 +33,7 @@ func (v *View) AppendGet(dst, key []byte) (value []byte, present bool, err error
 	if err != nil {
 		return dst, false, err
 	}
+	v.a.reads.fromDisk.Add(1)
 	return cv.Get(dst, key)
 }
 
@@ -42,6 +43,7 @@ func (v *View) appendMissed(dst, key []byte, ref cache.Ref) ([]byte, bool, error
 	if err != nil {
 		return dst, false, err
 	}
+	v.a.reads.fromDisk.Add(1)
 	f, err := v.a.reads.cache.Once(ref, key, func() ([]byte, bool, error) { return cv.Get(nil, key) })
 	if err != nil {
 		// Perhaps another view's, whose checkpoint can't be read.
@@ -133,6 +135,7 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 			unique = append(unique, m.key)
 		}
 	}
+	v.a.reads.fromDisk.Add(int64(len(unique)))
 	values, err := cv.GetMany(unique)
 	if err != nil {
 		return nil, 0, err

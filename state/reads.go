@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -23,7 +24,9 @@ const DefaultCacheBytes = 64 << 20
 // reads are the read cache, and the views that are open.
 type reads struct {
 	cache *cache.Cache // nil where it is off
-	ready chan struct{}
+	// fromDisk counts the keys that were read from checkpoints.
+	fromDisk atomic.Int64
+	ready    chan struct{}
 	// shrinking lets one at a time move the index's base, or load it.
 	shrinking sync.Mutex
 

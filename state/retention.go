@@ -105,6 +105,7 @@ func (a *Accessor) Retain(ctx context.Context) (done Retained, err error) {
 	defer end()
 	a.retaining.Lock()
 	defer a.retaining.Unlock()
+	defer a.noteRetained(time.Now(), &done, &err)
 	defer func() { done.Anchor = a.Anchor() }()
 	if a.retention.All {
 		return done, a.archive(ctx, &done)
@@ -290,7 +291,7 @@ func (a *Accessor) withinBudget(ctx context.Context, done *Retained) error {
 
 // measure looks how much space the store takes, and warns long before it is full.
 func (a *Accessor) measure(done *Retained) (int64, error) {
-	used, err := a.store.DiskUsage()
+	used, err := a.DiskUsage()
 	if err != nil {
 		return 0, err
 	}

@@ -48,6 +48,17 @@ type Cache struct {
 	seed   maphash.Seed
 	flight singleflight.Group
 	misses atomic.Int64
+	hits   [hitCounters]hitCounter
+}
+
+// hitCounters is how many counters share the hits: several cores that read at once
+// seldom meet at one, which would cost more than the counting.
+const hitCounters = 32
+
+// hitCounter has two cache lines of its own, since processors fetch them in pairs.
+type hitCounter struct {
+	n atomic.Int64
+	_ [120]byte
 }
 
 // Fact is the value of a key in one state; Present is false where the state has no
@@ -91,6 +102,17 @@ func (c *Cache) Close() { c.values.Close() }
 // Misses is how many facts were not there when they were asked for.
 func (c *Cache) Misses() int64 { return c.misses.Load() }
 
+// Hits is how many facts were there when they were asked for.
+func (c *Cache) Hits() (n int64) {
+	for i := range c.hits {
+		n += c.hits[i].n.Load()
+	}
+	return n
+}
+
+// Bytes is about how much memory the values take now.
+func (c *Cache) Bytes() int64 { return max(0, c.values.MaxCost()-c.values.RemainingCost()) }
+
 // Get gives what the cache knows of a key at a path's block. Where f is nil, the
 // value must be read from that block's state, and may be given to Put under ref if
 // ok says that there is one.
@@ -111,6 +133,8 @@ func (c *Cache) Get(p *Path, key []byte) (f *Fact, ref Ref, ok bool) {
 	}
 	if f == nil {
 		c.misses.Add(1)
+	} else {
+		c.hits[h>>32%hitCounters].n.Add(1)
 	}
 	return f, ref, true
 }

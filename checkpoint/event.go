@@ -102,15 +102,18 @@ const (
 	eventBlock   = 3*forks.HashSize + 4
 	maxTexts     = 9 // owner and reasons
 	maxText      = 200
+	maxCount     = 1<<31 - 1
+	maxWaited    = 1000 * time.Hour
+	latestTime   = 253402300799999 // in the year 9999, in milliseconds since 1970
 )
 
 // encode is the event's form in blocks/ (docs/EVENTS.md). Its position is the key.
 func (e *Event) encode() []byte {
 	b := make([]byte, 0, eventFixed+3*eventBlock+16)
 	b = append(b, eventVersion, byte(e.Kind))
-	b = binary.LittleEndian.AppendUint64(b, uint64(e.Time.UnixMilli()))
-	b = binary.LittleEndian.AppendUint32(b, uint32(min(e.Count, 1<<31-1)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(e.Waited.Microseconds()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(max(0, e.Time.UnixMilli())))
+	b = binary.LittleEndian.AppendUint32(b, uint32(min(e.Count, maxCount)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(min(e.Waited, maxWaited).Microseconds()))
 	blocks := []forks.Block{e.Block, e.Old, e.Common}
 	for len(blocks) > 0 && blocks[len(blocks)-1] == (forks.Block{}) {
 		blocks = blocks[:len(blocks)-1]
@@ -160,9 +163,11 @@ func decodeEvent(position uint64, b []byte) (e Event, err error) {
 		return e, fmt.Errorf("%w: event of version %d", ErrFormat, b[0])
 	}
 	e.Position, e.Kind = position, EventKind(b[1])
-	e.Time = time.UnixMilli(int64(binary.LittleEndian.Uint64(b[2:])))
-	e.Count = int(binary.LittleEndian.Uint32(b[10:]))
-	e.Waited = time.Duration(binary.LittleEndian.Uint64(b[14:])) * time.Microsecond
+	when, count, waited := binary.LittleEndian.Uint64(b[2:]), binary.LittleEndian.Uint32(b[10:]), binary.LittleEndian.Uint64(b[14:])
+	if when > latestTime || count > maxCount || waited > uint64(maxWaited.Microseconds()) {
+		return damaged()
+	}
+	e.Time, e.Count, e.Waited = time.UnixMilli(int64(when)), int(count), time.Duration(waited)*time.Microsecond
 	blocks := int(b[22])
 	b = b[eventFixed:]
 	if blocks > 3 || len(b) < blocks*eventBlock+1 {
@@ -178,7 +183,7 @@ func decodeEvent(position uint64, b []byte) (e Event, err error) {
 	texts := int(b[0])
 	b = b[1:]
 	for i := range texts {
-		if len(b) == 0 || len(b) < 1+int(b[0]) {
+		if len(b) == 0 || b[0] > maxText || len(b) < 1+int(b[0]) {
 			return damaged()
 		}
 		t := string(b[1 : 1+b[0]])

@@ -328,18 +328,6 @@ func (t *Tree) losing(n *node) iter.Seq[*node] {
 	}
 }
 
-// WouldLose counts the blocks that Finalize would report; 0 where it would fail.
-func (t *Tree) WouldLose(h Hash) (count int) {
-	n, ok := t.nodes[h]
-	if !ok || !ancestorOf(t.finalized, n) {
-		return 0
-	}
-	for range t.losing(n) {
-		count++
-	}
-	return count
-}
-
 // Prune makes a canonical block the anchor, and removes all that don't descend from
 // it; it gives those, parents before children. Errors, which leave the tree as it
 // was: ErrUnknown, ErrNotCanonical.
@@ -371,19 +359,6 @@ func (t *Tree) Prune(h Hash) ([]Block, error) {
 	}
 	n.parent, t.anchor = nil, n
 	return gone, nil
-}
-
-// LostBlocks is the number of blocks that have lost.
-func (t *Tree) LostBlocks() int { return t.lost }
-
-// LeafCount is the number of leaves, and of those among them that have lost.
-func (t *Tree) LeafCount() (all, lostOnes int) {
-	for n := range t.leaves {
-		if n.standing == lost {
-			lostOnes++
-		}
-	}
-	return len(t.leaves), lostOnes
 }
 
 // Canonical says whether the block is the finalized block or its ancestor.

@@ -142,14 +142,15 @@ const (
 // lockSlot takes the slot's lock for a block, and tells of it where somebody else has
 // it.
 func (a *Accessor) lockSlot(ctx context.Context, b *Block) (lease *locking.Lease, waited time.Duration, err error) {
-	if ctx.Err() == nil {
+	over := func() bool { return errors.Is(context.Cause(ctx), errWaitOver) }
+	if ctx.Err() == nil || over() {
 		lease, err = a.locks.TryLock(b.Slot, b.Hash, a.owner)
 	} else {
 		lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.owner) // which says why
 	}
 	var locked *locking.LockedError
-	if err == nil || !errors.As(err, &locked) {
-		return lease, 0, err
+	if err == nil || !errors.As(err, &locked) || over() {
+		return lease, 0, err // who doesn't wait isn't told of
 	}
 	began := time.Now()
 	tell := func(outcome string) {
@@ -162,6 +163,9 @@ func (a *Accessor) lockSlot(ctx context.Context, b *Block) (lease *locking.Lease
 	tell(LockWaiting)
 	lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.owner)
 	if err != nil {
+		if again := (*locking.LockedError)(nil); over() && !errors.As(err, &again) {
+			err = locked // the wait was over before it began
+		}
 		tell(LockGaveUp)
 		return nil, time.Since(began), err
 	}

@@ -39,14 +39,36 @@ type Result struct {
 // nothing of the block is held; but after checkpoint.ErrUndecided, or where the
 // disk fails while the block is recorded, the next start may hold it.
 func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
+	return a.importWithin(ctx, b, -1)
+}
+
+// ImportWithin is Import for a caller who doesn't wait long for others: for the
+// slot's lock, and for imports of the same block and of its parent. Where that wait
+// is over, or another is at it and wait is 0, the error is a *LockedError, which
+// names who.
+func (a *Accessor) ImportWithin(ctx context.Context, b *Block, wait time.Duration) (Result, error) {
+	return a.importWithin(ctx, b, max(wait, 0))
+}
+
+// errWaitOver: the caller's wait for a lock is over.
+var errWaitOver = errors.New("the wait is over")
+
+// importWithin imports with a bound of the wait for others; below 0 for none.
+func (a *Accessor) importWithin(ctx context.Context, b *Block, wait time.Duration) (Result, error) {
 	start := time.Now()
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
 	}
 	defer end()
+	waiting := ctx
+	if wait >= 0 {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeoutCause(ctx, wait, errWaitOver)
+		defer cancel()
+	}
 	var seen Imported
-	res, err := a.importBlock(ctx, b, &seen)
+	res, err := a.importBlock(ctx, waiting, b, &seen)
 	res.Took = time.Since(start)
 	a.noteImport(b, res, err, seen)
 	if err != nil {
@@ -62,18 +84,19 @@ func (a *Accessor) Import(ctx context.Context, b *Block) (Result, error) {
 	return res, nil
 }
 
-func (a *Accessor) importBlock(ctx context.Context, b *Block, seen *Imported) (Result, error) {
+// importBlock imports a block; waiting is the context in which it waits for others.
+func (a *Accessor) importBlock(ctx, waiting context.Context, b *Block, seen *Imported) (Result, error) {
 	b, ws, err := a.writeSet(b)
 	if err != nil {
 		return Result{}, err
 	}
-	flight, done, err := a.takeOff(ctx, b, ws)
+	flight, done, err := a.takeOff(waiting, b, ws)
 	if err != nil || done != nil {
 		return deref(done), err
 	}
 	defer a.land(b.Hash, flight)
 
-	lease, waited, err := a.lockSlot(ctx, b)
+	lease, waited, err := a.lockSlot(waiting, b)
 	seen.LockWait = waited
 	if err != nil {
 		return Result{}, fmt.Errorf("import block %s: %w", b.Hash, err)
@@ -106,6 +129,17 @@ func (a *Accessor) importBlock(ctx context.Context, b *Block, seen *Imported) (R
 	res.Unsealed = a.seal(w, rec.Hash)
 	a.heads.poke() // now, so that a head that others are told of can be read
 	return res, nil
+}
+
+// lockedFor is the error of a wait for the import of another block that is over.
+func (a *Accessor) lockedFor(other forks.Hash, slot forks.Slot, cause error) error {
+	e := &LockedError{Info: locking.Info{Slot: slot, Block: other, Owner: a.owner}, Cause: cause}
+	for _, info := range a.locks.Locks() {
+		if info.Block == other {
+			e.Info, e.Age = info, time.Since(info.Since)
+		}
+	}
+	return e
 }
 
 func deref(r *Result) Result {
@@ -176,7 +210,11 @@ func (a *Accessor) takeOff(ctx context.Context, b *Block, ws checkpoint.WriteSet
 		select {
 		case <-wait.settled:
 		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("import block %s: wait for another import of block %s: %w", b.Hash, other, context.Cause(ctx))
+			err := context.Cause(ctx)
+			if errors.Is(err, errWaitOver) {
+				err = a.lockedFor(other, b.Slot, err)
+			}
+			return nil, nil, fmt.Errorf("import block %s: wait for another import of block %s: %w", b.Hash, other, err)
 		}
 	}
 }

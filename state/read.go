@@ -20,21 +20,8 @@ func (v *View) Get(key []byte) (value []byte, present bool, err error) {
 // has it and dst has the room; present is false, and dst unchanged, where the state
 // has no such key.
 func (v *View) AppendGet(dst, key []byte) (value []byte, present bool, err error) {
-	if v.path != nil {
-		f, ref, ok := v.a.reads.cache.Get(v.path, key)
-		if f != nil {
-			return append(dst, f.Value...), f.Present, nil
-		}
-		if ok {
-			return v.appendMissed(dst, key, ref)
-		}
-	}
-	cv, err := v.checkpoint(context.Background())
-	if err != nil {
-		return dst, false, err
-	}
-	v.a.reads.fromDisk.Add(1)
-	return cv.Get(dst, key)
+	value, present, _, err = v.AppendGetTier(dst, key)
+	return value, present, err
 }
 
 // appendMissed reads a key that the cache doesn't have.
@@ -67,24 +54,13 @@ func (v *View) Has(key []byte) (bool, error) {
 // stands for a key that the state doesn't have, an empty value is not nil. What the
 // cache doesn't have is read in one call.
 func (v *View) MultiGet(ctx context.Context, keys [][]byte) ([][]byte, error) {
-	facts, size, err := v.many(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	values, buf := make([][]byte, len(keys)), make([]byte, 0, size)
-	for i, f := range facts {
-		if f.Present {
-			n := len(buf)
-			buf = append(buf, f.Value...)
-			values[i] = buf[n:len(buf):len(buf)]
-		}
-	}
-	return values, nil
+	values, _, err := v.MultiGetTier(ctx, keys)
+	return values, err
 }
 
 // HasMany says of each key whether the state has it.
 func (v *View) HasMany(ctx context.Context, keys [][]byte) ([]bool, error) {
-	facts, _, err := v.many(ctx, keys)
+	facts, _, _, err := v.many(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +79,11 @@ type missing struct {
 	keep bool // the cache takes it under ref
 }
 
-// many gives what is known of keys, and the size of their values in bytes.
-func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, size int, err error) {
+// many gives what is known of keys, the size of their values in bytes, and where
+// that was found.
+func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, size int, tier Tier, err error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	facts = make([]*cache.Fact, len(keys))
 	var missed []missing
@@ -122,11 +99,11 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 		}
 	}
 	if len(missed) == 0 {
-		return facts, size, nil
+		return facts, size, TierCache, nil
 	}
 	cv, err := v.checkpoint(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	slices.SortFunc(missed, func(a, b missing) int { return bytes.Compare(a.key, b.key) })
 	unique := make([][]byte, 0, len(missed))
@@ -138,7 +115,7 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 	v.a.reads.fromDisk.Add(int64(len(unique)))
 	values, err := cv.GetMany(unique)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	for next := -1; len(missed) > 0; missed = missed[1:] {
 		m := missed[0]
@@ -151,7 +128,7 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 		facts[m.at] = &cache.Fact{Value: values[next], Present: values[next] != nil}
 		size += len(values[next])
 	}
-	return facts, size, nil
+	return facts, size, TierCheckpoint, nil
 }
 
 // ScanOptions say which pairs of a state a scan gives. The zero value gives all.

@@ -213,22 +213,30 @@ func (p *parser) blockFields(seq *int, src *string, b *state.Block) map[string]f
 		"slot":       p.slotInto(&b.Slot),
 		"prior_root": p.optionalHash(&b.PriorRoot),
 		"header":     p.bytesInto(&b.Header),
-		"puts": func() error {
-			b.Puts = nil
-			return p.array(func() error {
-				pair, err := p.pair()
-				b.Puts = append(b.Puts, pair)
-				return err
-			})
-		},
-		"dels": func() error {
-			b.Dels = nil
-			return p.array(func() error {
-				key, err := p.bytes()
-				b.Dels = append(b.Dels, key)
-				return err
-			})
-		},
+		"puts":       p.putsInto(&b.Puts),
+		"dels":       p.delsInto(&b.Dels),
+	}
+}
+
+func (p *parser) putsInto(to *[]state.Pair) func() error {
+	return func() error {
+		*to = nil
+		return p.array(func() error {
+			pair, err := p.pair()
+			*to = append(*to, pair)
+			return err
+		})
+	}
+}
+
+func (p *parser) delsInto(to *[][]byte) func() error {
+	return func() error {
+		*to = nil
+		return p.array(func() error {
+			key, err := p.bytes()
+			*to = append(*to, key)
+			return err
+		})
 	}
 }
 

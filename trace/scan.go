@@ -24,6 +24,8 @@ type scanner struct {
 	b     []byte
 	i     int
 	arena []byte // decoded byte strings, handed out as parts
+	// once refuses members that come twice.
+	once bool
 }
 
 func (s *scanner) fail(format string, args ...any) error {
@@ -81,10 +83,20 @@ func (s *scanner) array(element func() error) error { return s.list('[', ']', el
 // object reads the members of an object: member is called in front of each value
 // and must read it.
 func (s *scanner) object(member func(name string) error) error {
+	var seen map[string]bool
+	if s.once {
+		seen = make(map[string]bool)
+	}
 	return s.list('{', '}', func() error {
 		name, err := s.text()
 		if err != nil {
 			return err
+		}
+		if s.once {
+			if seen[name] {
+				return s.fail("member %q comes twice", abbreviate(name))
+			}
+			seen[name] = true
 		}
 		if err := s.expect(':'); err != nil {
 			return err

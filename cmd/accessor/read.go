@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -31,16 +30,9 @@ func (a about) String() string {
 
 // parseKey reads a key in hex or by the name of a JAM state item.
 func parseKey(text string) ([]byte, error) {
-	if key, ok := jam.ItemKey(text); ok {
-		return key, nil
-	}
-	digits := strings.TrimPrefix(text, "0x")
-	key, err := hex.DecodeString(digits)
-	if errors.Is(err, hex.ErrLength) {
-		return nil, usageError("key %q has %d hex digits, an odd number", text, len(digits))
-	}
-	if err != nil || len(key) == 0 {
-		return nil, usageError("key %q is neither hex nor the name of a state item (accessor ls --names lists them)", text)
+	key, err := jam.ParseKey(text)
+	if err != nil {
+		return nil, usageError("%v (accessor ls --names lists them)", err)
 	}
 	return key, nil
 }

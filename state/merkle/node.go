@@ -60,3 +60,12 @@ func Leaf(key [KeySize]byte, value []byte) Node {
 	copy(n[1+KeySize:], digest[:])
 	return n
 }
+
+// LeafKey gives a leaf's key; ok is false of a branch.
+func (n Node) LeafKey() (key [KeySize]byte, ok bool) {
+	if !n.IsLeaf() {
+		return key, false
+	}
+	copy(key[:], n[1:])
+	return key, true
+}

@@ -1,0 +1,262 @@
+package listen
+
+import (
+	"container/list"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"accessor/api/access"
+)
+
+// gate counts the connections of all listeners, and makes room: where there are
+// as many as there may be, the one that has waited longest without a request goes.
+type gate struct {
+	most  int
+	stall time.Duration
+	log   *zap.Logger
+
+	// turning are the connections that are just being told to go: a few, so that
+	// who is turned away can't make work.
+	turning   chan struct{}
+	farewells sync.WaitGroup
+
+	mu      sync.Mutex
+	open    map[*conn]*list.Element // nil: with a request
+	waiting list.List               // of *conn, the longest wait first
+	turned  uint64                  // connections turned away or made to go
+}
+
+// conn is a connection with its client, as far as it is known.
+type conn struct {
+	net.Conn
+	gate   *gate
+	from   *Listener
+	client access.Client // over TCP without roles: each request has a token
+	once   sync.Once
+}
+
+// turnAtOnce bounds turning.
+const turnAtOnce = 32
+
+func newGate(most int, stall time.Duration, log *zap.Logger) *gate {
+	return &gate{most: most, stall: stall, log: log,
+		turning: make(chan struct{}, turnAtOnce), open: make(map[*conn]*list.Element)}
+}
+
+// gated is a listener behind the gate.
+type gated struct {
+	*Listener
+	inner net.Listener // the socket itself
+	gate  *gate
+}
+
+// Accept gives the next connection that may stay.
+func (g gated) Accept() (net.Conn, error) {
+	for {
+		inner, err := g.inner.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: inner, gate: g.gate, from: g.Listener}
+		if g.fixed != nil {
+			c.client = *g.fixed
+		}
+		if u := g.unix; u != nil {
+			p, err := peerOf(inner.(*net.UnixConn))
+			if err != nil {
+				g.gate.log.Debug("peer of a connection", zap.String("socket", u.Name), zap.Error(err))
+				_ = inner.Close() // gone already
+				continue
+			}
+			client, ok := u.client(p)
+			if !ok {
+				g.gate.log.Warn("connection refused: neither its user nor one of its groups is listed",
+					zap.String("socket", u.Name), zap.Int("uid", p.uid), zap.Int("gid", p.gid), zap.Int("pid", p.pid))
+				g.gate.turn(c, answerForbidden)
+				continue
+			}
+			c.client = client
+		}
+		if !g.gate.admit(c) {
+			g.gate.turn(c, answerFull)
+			continue
+		}
+		return c, nil
+	}
+}
+
+// admit lets a connection in, as one that waits for its first request. It is
+// false where there is no room, since all have requests.
+func (g *gate) admit(c *conn) bool {
+	g.mu.Lock()
+	var goes *conn
+	if len(g.open) >= g.most {
+		first := g.waiting.Front()
+		if first == nil {
+			g.mu.Unlock()
+			return false
+		}
+		goes = first.Value.(*conn)
+		g.forgetLocked(goes)
+		g.turned++
+	}
+	g.open[c] = g.waiting.PushBack(c)
+	g.mu.Unlock()
+	if goes != nil {
+		_ = goes.Conn.Close() // its server sees the end
+	}
+	return true
+}
+
+// busy and idle say that a connection has a request, or waits for the next.
+func (g *gate) busy(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.open[c]; e != nil {
+		g.waiting.Remove(e)
+		g.open[c] = nil
+	}
+}
+
+func (g *gate) idle(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e, ok := g.open[c]; ok && e == nil {
+		g.open[c] = g.waiting.PushBack(c)
+	}
+}
+
+func (g *gate) forget(c *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forgetLocked(c)
+}
+
+func (g *gate) forgetLocked(c *conn) {
+	if e := g.open[c]; e != nil {
+		g.waiting.Remove(e)
+	}
+	delete(g.open, c)
+}
+
+// closeWaiting ends all connections without a request.
+func (g *gate) closeWaiting() {
+	g.mu.Lock()
+	var all []*conn
+	for e := g.waiting.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*conn))
+	}
+	g.mu.Unlock()
+	for _, c := range all {
+		_ = c.Conn.Close()
+	}
+}
+
+// counts gives the connections that are open, and those that had to go.
+func (g *gate) counts() (open int, turned uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.open), g.turned
+}
+
+// stateChanged is the server's ConnState hook.
+func (g *gate) stateChanged(nc net.Conn, state http.ConnState) {
+	c := connOf(nc)
+	if c == nil {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		g.busy(c)
+	case http.StateIdle:
+		g.idle(c)
+	case http.StateClosed, http.StateHijacked:
+		g.forget(c)
+	}
+}
+
+// Close closes the connection, once.
+func (c *conn) Close() error {
+	err := net.ErrClosed
+	c.once.Do(func() {
+		c.gate.forget(c)
+		err = c.Conn.Close()
+	})
+	return err
+}
+
+// Write writes an answer. A client that doesn't take it must not keep what the
+// answer is made of.
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.gate.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// connOf finds the connection below TLS.
+func connOf(nc net.Conn) *conn {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	c, _ := nc.(*conn)
+	return c
+}
+
+// connKey is the context key of a *conn.
+type connKey struct{}
+
+// withConn is the server's ConnContext hook. All requests of a connection are one
+// client's, but where each has a token.
+func withConn(ctx context.Context, nc net.Conn) context.Context {
+	c := connOf(nc)
+	if c == nil {
+		return ctx
+	}
+	ctx = context.WithValue(ctx, connKey{}, c)
+	if c.from.tcp == nil {
+		ctx = access.WithClient(ctx, c.client)
+	}
+	return ctx
+}
+
+// turn tells a connection why it has to go, and ends it. Where many have to at a
+// time, it ends them without a word.
+func (g *gate) turn(c *conn, answer string) {
+	g.mu.Lock()
+	g.turned++
+	g.mu.Unlock()
+	select {
+	case g.turning <- struct{}{}:
+	default:
+		_ = c.Conn.Close()
+		return
+	}
+	g.farewells.Go(func() {
+		defer func() { <-g.turning }()
+		if c.from.tls == nil {
+			farewell(c.Conn, answer)
+		}
+		_ = c.Conn.Close()
+	})
+}
+
+// farewell sends an answer to a request that nobody looks at. It reads some of
+// that, since closing before would take the answer away.
+func farewell(c net.Conn, answer string) {
+	if c.SetDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	if _, err := io.WriteString(c, answer); err != nil {
+		return
+	}
+	if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, 64<<10)
+	}
+}

@@ -1,0 +1,196 @@
+// Package api serves a state.Accessor over HTTP: blocks, states, drafts, locks and
+// pins. Its handlers are thin: they read a request, ask the Core, and write the
+// answer.
+//
+// It owns routes, wire forms, status codes and the limits of what a client may ask
+// for. It opens no socket and knows no client but by its access.Client, which the
+// listener puts into the request's context: who has none has no role. It never names
+// the packages below state.
+//
+// Invariants: every route is in one table with the action that a role needs for it
+// (routes.go); nothing of a body is read before its size is bounded and taken from a
+// budget; an answer about a state names the block, slot and root; what a role may not
+// read is refused, never left out.
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"accessor/api/access"
+	"accessor/forks"
+	"accessor/state"
+)
+
+// Core is what the handlers need of an accessor. Values and kinds of errors are those
+// of package state, whose documentation says what each method does.
+type Core interface {
+	Stats() state.Stats
+	Ready() error
+	Limits() state.Limits
+	Commitment() state.Commitment
+
+	Resolve(name string) (forks.Block, error)
+	WaitBlock(ctx context.Context, h forks.Hash) (forks.Block, error)
+	Head() forks.Block
+	Anchor() forks.Block
+	ReadTree(f func(*forks.Tree))
+
+	View(ctx context.Context, h forks.Hash) (*state.View, error)
+	Diff(ctx context.Context, from, to forks.Hash) ([]state.Difference, forks.Block, error)
+	Changes(ctx context.Context, h forks.Hash) (forks.Block, []state.Pair, error)
+	History(ctx context.Context, h forks.Hash, key []byte, limit int) ([]state.Version, error)
+
+	Import(ctx context.Context, b *state.Block) (state.Result, error)
+	ImportWithin(ctx context.Context, b *state.Block, wait time.Duration) (state.Result, error)
+	SetHead(h forks.Hash) error
+	Finalize(ctx context.Context, h forks.Hash) ([]forks.Block, error)
+
+	BeginDraft(ctx context.Context, parent forks.Hash, slot forks.Slot, opts state.DraftOptions) (*state.Draft, error)
+	DraftByID(id string) (*state.Draft, error)
+	Drafts() []state.DraftInfo
+
+	LockList() []state.Lock
+	Pin(h forks.Hash, owner string, ttl time.Duration) (state.PinInfo, error)
+	RenewPin(id string, ttl time.Duration) (state.PinInfo, error)
+	Unpin(id string) error
+	PinDirectory(ctx context.Context, id string, access state.PinAccess) (dir string, err error)
+	PinDir(id string) (dir string, ok bool)
+	Pins() []state.PinInfo
+}
+
+var _ Core = (*state.Accessor)(nil)
+
+// Options are what a Server is made with. The zero value works.
+type Options struct {
+	// Access says which activity may read which state item. Default:
+	// access.DefaultTable where the store's states are JAM's, else access.OpenTable.
+	Access *access.Table
+	// Log gets what operators should know. Default: nothing.
+	Log *zap.Logger
+	// Limits bound what clients may ask for.
+	Limits Limits
+	// Version of the program, for /v1/status and the OpenAPI document.
+	Version string
+	// Config gives the effective configuration, which GET /v1/config shows to
+	// operators. Default: there is no such route.
+	Config func() any
+	// PinAccess says who may read a pin's directory beside this process.
+	PinAccess state.PinAccess
+	// Ready gives a reason why the service isn't ready beside those that the core
+	// knows, such as that it is stopping; nil for none.
+	Ready func() error
+	// Start makes a store from an anchor, for a Server that was made without a core:
+	// PUT /v1/anchor calls it once at a time, until it gives a core. The name is that
+	// of the commitment in the state file, empty where the file names none. Default:
+	// PUT /v1/anchor is refused.
+	Start func(ctx context.Context, commitment string, anchor state.Anchor) (Core, error)
+}
+
+// Server is the API: an http.Handler. It is safe for concurrent use.
+type Server struct {
+	opts   Options
+	log    *zap.Logger
+	limits Limits
+	mux    *http.ServeMux
+	core   atomic.Pointer[running] // nil until there is a store
+
+	bodies   budget
+	clients  clients
+	drafts   owners // who began each draft
+	pins     owners // who made each pin
+	starting chan struct{}
+
+	openapi []byte // the document
+
+	closing context.Context // ends with Close
+	close   context.CancelFunc
+}
+
+// running is a core, and what follows from what it is.
+type running struct {
+	Core
+	access *access.Table
+	jam    bool // its states are JAM's
+}
+
+// New makes a server. A nil core is that of a store that is still to be made: all
+// but PUT /v1/anchor and what doesn't need a store is then answered by 503. Error:
+// limits that contradict each other.
+func New(core Core, opts Options) (*Server, error) {
+	limits, err := opts.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: opts, log: opts.Log, limits: limits, starting: make(chan struct{}, 1)}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	s.bodies.init(limits.Bodies)
+	s.closing, s.close = context.WithCancel(context.Background())
+	if core != nil {
+		s.setCore(core)
+	}
+	if err := s.register(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) setCore(core Core) {
+	c := core.Commitment()
+	r := &running{Core: core, access: s.opts.Access, jam: c.KeySize() == jamKeySize && c.Rooted()}
+	switch {
+	case r.access != nil:
+	case r.jam:
+		r.access = access.DefaultTable()
+	default:
+		r.access = access.OpenTable()
+	}
+	s.core.Store(r)
+}
+
+// Close ends the streams that are open; those that wait for a block or an event
+// among them. What else is on its way goes on. The core is the caller's to close.
+func (s *Server) Close() { s.close() }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f := checkTarget(r); f != nil {
+		s.newCall(nil, w, r).fail(f)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) newCall(rt *route, w http.ResponseWriter, r *http.Request) *call {
+	return &call{s: s, core: s.core.Load(), w: w, r: r, route: rt, client: access.ClientOf(r.Context()), began: time.Now()}
+}
+
+// serve calls a route's handler, and answers with its error.
+func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
+	c := s.newCall(rt, w, r)
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(v)
+		default:
+			s.log.Error("panic in a handler", zap.String("method", r.Method), zap.String("route", rt.path),
+				zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
+			c.fail(errPanic)
+		}
+	}()
+	if err := c.run(); err != nil {
+		c.fail(err)
+	}
+}
+
+// errPanic: a handler panicked. The log has the reason.
+var errPanic = errors.New("panic in a handler")

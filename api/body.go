@@ -1,0 +1,207 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A body must come at this pace at least, in bytes a second, after a time to begin:
+// it takes of the budget as long as it is on its way.
+const (
+	bodyPace  = 1 << 20
+	bodyStart = 10 * time.Second
+)
+
+// bodyForm gives the form of the body, of those that the route takes; the first where
+// the request doesn't say.
+func (c *call) bodyForm(offered ...string) (string, error) {
+	if c.r.Header.Get("Content-Encoding") != "" {
+		return "", newFault("unsupported-media-type", "a body with a Content-Encoding isn't taken")
+	}
+	text := c.r.Header.Get("Content-Type")
+	if text == "" {
+		return offered[0], nil
+	}
+	name, _, err := mime.ParseMediaType(text)
+	if err != nil || !slices.Contains(offered, name) {
+		return "", newFault("unsupported-media-type", "this takes %s", strings.Join(offered, " or "))
+	}
+	return name, nil
+}
+
+// body reads the whole body, of which limit bytes at most are taken, and calls use
+// with it; its memory comes from the budget until use returns.
+func (c *call) body(limit int64, use func([]byte) error) error {
+	size := c.r.ContentLength
+	if size > limit {
+		return newFault("too-large", "a body of %d bytes, at most %d", size, limit)
+	}
+	taken := int64(0)
+	defer func() { c.s.bodies.giveBack(taken) }()
+	take := func(n int64) error {
+		err := c.s.bodies.take(c.r.Context(), n)
+		if err == nil {
+			taken += n
+		}
+		return err
+	}
+	known := size >= 0
+	if !known {
+		size = min(limit, smallBody)
+	}
+	if err := take(size); err != nil {
+		return err
+	}
+	control := http.NewResponseController(c.w)
+	deadline := func() {
+		// Without effect where the connection has no deadlines, as in tests.
+		_ = control.SetReadDeadline(time.Now().Add(bodyStart + time.Duration(size/bodyPace)*time.Second))
+	}
+	deadline()
+	b := make([]byte, 0, size+1) // one more, to see the end
+	for {
+		n, err := c.r.Body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return bodyError(err)
+		}
+		if int64(len(b)) <= size {
+			continue
+		}
+		if known || size == limit {
+			return newFault("too-large", "a body of more than %d bytes", size)
+		}
+		// Others' parts are not waited for: they might wait for this one's.
+		more := min(size, limit-size)
+		if err := c.s.bodies.more(more); err != nil {
+			return err
+		}
+		taken += more
+		size += more
+		b = slices.Grow(b, int(size+1)-len(b))
+		b = b[:len(b):min(cap(b), int(size+1))]
+		deadline()
+	}
+	_ = control.SetReadDeadline(time.Time{}) // else it would end the request's context
+	if known && int64(len(b)) < size {
+		return badBody("the body ends after %d of %d bytes", len(b), size)
+	}
+	return use(b)
+}
+
+// bodyError is the error of a body that can't be read.
+func bodyError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return newFault("timeout", "the body came too slowly")
+	}
+	return badBody("the body breaks off")
+}
+
+// object reads the members of a JSON object into what the fields point to, by
+// encoding/json. Names are exact, none may come twice, others are refused, and those
+// that are required must be there. Errors: faults of kind bad-body.
+func object(body []byte, fields map[string]any, required ...string) error {
+	if err := checkJSON(body); err != nil {
+		return err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil || members == nil {
+		return badBody("not a JSON object")
+	}
+	for name, raw := range members {
+		to, ok := fields[name]
+		if !ok {
+			return badBody("no member %.40q is known here", name)
+		}
+		if err := json.Unmarshal(raw, to); err != nil {
+			return badBody("%s: %.200s", name, err)
+		}
+	}
+	for _, name := range required {
+		if raw, ok := members[name]; !ok || string(raw) == "null" {
+			return badBody("no %s", name)
+		}
+	}
+	return nil
+}
+
+// checkJSON refuses what encoding/json would take though it means two things: invalid
+// UTF-8, members that come twice, and more than one value. Errors: faults of kind
+// bad-body.
+func checkJSON(body []byte) error {
+	if !utf8.Valid(body) {
+		return badBody("not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := checkValue(d, 0); err != nil {
+		var f *fault
+		if errors.As(err, &f) {
+			return f
+		}
+		return badBody("not JSON: %.200s", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badBody("data after the JSON")
+	}
+	return nil
+}
+
+const maxDepth = 64 // nesting of JSON
+
+func checkValue(d *json.Decoder, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("nested deeper than %d", maxDepth)
+	}
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	delim, ok := token.(json.Delim)
+	if !ok {
+		return nil
+	}
+	var seen map[string]bool
+	if delim == '{' {
+		seen = make(map[string]bool)
+	}
+	for d.More() {
+		if seen != nil {
+			token, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name, _ := token.(string)
+			if seen[name] {
+				return badBody("member %.40q comes twice", name)
+			}
+			seen[name] = true
+		}
+		if err := checkValue(d, depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+// small reads a small JSON object; see object.
+func (c *call) small(fields map[string]any, required ...string) error {
+	if _, err := c.bodyForm(typeJSON); err != nil {
+		return err
+	}
+	return c.body(smallBody, func(b []byte) error { return object(b, fields, required...) })
+}

@@ -1,0 +1,286 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/blake2b"
+
+	"accessor/api/access"
+	"accessor/forks"
+)
+
+// Media types of bodies and answers.
+const (
+	typeJSON    = "application/json"
+	typeBinary  = "application/octet-stream"
+	typeLines   = "application/x-ndjson"
+	typeProblem = "application/problem+json"
+)
+
+// call is one request on its way, with its answer. It is used by one goroutine.
+type call struct {
+	s      *Server
+	core   *running // nil where there is no store yet
+	w      http.ResponseWriter
+	r      *http.Request
+	route  *route
+	client access.Client
+	began  time.Time
+	query  url.Values
+	tier   string // that served the answer
+	sent   bool   // the answer's head is on its way
+}
+
+func (c *call) routeName() string {
+	if c.route == nil {
+		return ""
+	}
+	return c.route.path
+}
+
+// who names the client for limits and ownership: by its token or, on a Unix
+// socket, by its user.
+func (c *call) who() string {
+	if c.client.TCP {
+		return "tcp " + c.client.Name
+	}
+	return "uid " + strconv.Itoa(c.client.UID) + " " + c.client.Name
+}
+
+// checkTarget refuses targets that no route has: before the mux, which would answer
+// some of them by a redirect.
+func checkTarget(r *http.Request) *fault {
+	u := r.URL
+	switch {
+	case len(u.Path)+len(u.RawQuery) > maxTarget:
+		return newFault("target-too-long", "path and query have %d bytes, at most %d", len(u.Path)+len(u.RawQuery), maxTarget)
+	case !strings.HasPrefix(u.Path, "/"):
+		return newFault("not-found", "no such path")
+	case !utf8.ValidString(u.Path):
+		return badRequest("the path is not UTF-8")
+	case path.Clean(u.EscapedPath()) != u.EscapedPath():
+		return newFault("not-found", "the path has empty, . or .. elements, or ends in a slash")
+	case r.Method == http.MethodConnect:
+		return newFault("method-not-allowed", "CONNECT is nothing that this server does")
+	}
+	return nil
+}
+
+// run calls the route's handler, once the client may call it.
+func (c *call) run() error {
+	rt := c.route
+	if rt.action != 0 && c.client.Roles&rt.roles() == 0 {
+		f := newFault("forbidden", "that is for %s; this client's roles: %s", rt.roles(), c.client.Roles)
+		f.Action = rt.action.String()
+		return f
+	}
+	if c.client.NoImport && c.client.Roles.May(rt.action) && !c.client.May(rt.action) {
+		f := newFault("forbidden", "nothing is imported over TCP unless the configuration allows it (tcp.import)")
+		f.Action = rt.action.String()
+		return f
+	}
+	if c.core == nil && !rt.noCore {
+		return newFault("no-store", "the store is empty: give it an anchor first (PUT /v1/anchor)")
+	}
+	if !rt.public() {
+		if who := c.who(); c.s.clients.enter(who, c.s.limits.Client) {
+			defer c.s.clients.leave(who)
+		} else {
+			return newFault("too-many-requests", "this client has %d requests on their way", c.s.limits.Client)
+		}
+	}
+	if err := c.parseQuery(); err != nil {
+		return err
+	}
+	return rt.serve(c)
+}
+
+// About says which block an answer is about.
+type About struct {
+	Block forks.Hash `json:"block" doc:"header hash" pattern:"^[0-9a-f]{64}$"`
+	Slot  forks.Slot `json:"slot" doc:"timeslot"`
+	Root  forks.Hash `json:"root" doc:"state root after the block" pattern:"^[0-9a-f]{64}$"`
+}
+
+func aboutBlock(b forks.Block) About { return About{b.Hash, b.Slot, b.Root} }
+
+// names puts the block into the answer's headers.
+func (c *call) names(b forks.Block) {
+	h := c.w.Header()
+	h["Accessor-Block"] = []string{b.Hash.String()}
+	h["Accessor-Slot"] = []string{b.Slot.String()}
+	h["Accessor-Root"] = []string{b.Root.String()}
+}
+
+// block finds the block that the path names, once for the whole request. byHash says
+// that it is named by its whole hash: then answers about its state never change.
+func (c *call) block() (b forks.Block, byHash bool, err error) {
+	id := c.r.PathValue("id")
+	if b, err = c.core.Resolve(id); err != nil {
+		return b, false, err
+	}
+	c.names(b)
+	return b, len(id) >= 2*forks.HashSize, nil
+}
+
+// blockID names a block by its whole hash: with 0x where it has no letter, else it
+// would be a slot.
+func blockID(h forks.Hash) string {
+	text := h.String()
+	if strings.Trim(text, "0123456789") == "" {
+		return "0x" + text
+	}
+	return text
+}
+
+// located gives the path of this request with its block named by its hash.
+func (c *call) located(b forks.Block) string {
+	const prefix = "/v1/blocks/"
+	target := c.r.URL.EscapedPath()
+	if rest, ok := strings.CutPrefix(target, prefix); ok {
+		target = prefix + blockID(b.Hash)
+		if _, tail, ok := strings.Cut(rest, "/"); ok {
+			target += "/" + tail
+		}
+	}
+	if c.r.URL.RawQuery != "" {
+		target += "?" + c.r.URL.RawQuery
+	}
+	return target
+}
+
+// immutable sets the headers of an answer that is a function of states and the
+// request, and says whether the client has that answer already: it is then sent. where
+// is the target that names all blocks by their hashes; fixed says that the request
+// itself does.
+func (c *call) immutable(where, form string, fixed bool, blocks ...forks.Block) (sent bool) {
+	hash, _ := blake2b.New256(nil) // fails for a key that is too long alone
+	for _, b := range blocks {
+		hash.Write(b.Hash[:])
+		hash.Write(b.Root[:])
+	}
+	hash.Write([]byte(form))
+	hash.Write([]byte{0})
+	hash.Write([]byte(where))
+	const digits = "0123456789abcdef"
+	sum := hash.Sum(nil)
+	tag := make([]byte, 0, 34)
+	tag = append(tag, '"')
+	for _, b := range sum[:16] {
+		tag = append(tag, digits[b>>4], digits[b&15])
+	}
+	etag := string(append(tag, '"'))
+	h := c.w.Header()
+	h["Etag"] = []string{etag}
+	h["Vary"] = []string{"Accept"}
+	if fixed {
+		h["Cache-Control"] = []string{"private, max-age=31536000, immutable"}
+	} else {
+		h["Cache-Control"] = []string{"no-cache"}
+		h["Content-Location"] = []string{where}
+	}
+	if !matches(c.r.Header["If-None-Match"], etag) {
+		return false
+	}
+	c.begin(http.StatusNotModified, "", -1)
+	return true
+}
+
+// matches says whether an If-None-Match has an entity tag, strong or weak.
+func matches(fields []string, etag string) bool {
+	for _, f := range fields {
+		for one := range strings.SplitSeq(f, ",") {
+			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
+			if one == etag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// accepts gives the first of the client's media types that is among those offered;
+// the first of these where it names none. Error: a fault of kind not-acceptable.
+func (c *call) accepts(offered ...string) (string, error) {
+	fields := c.r.Header["Accept"]
+	if len(fields) == 0 {
+		return offered[0], nil
+	}
+	for _, f := range fields {
+		for one := range strings.SplitSeq(f, ",") {
+			name, params, _ := strings.Cut(one, ";")
+			name = strings.ToLower(strings.TrimSpace(name))
+			if q, ok := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q="); ok {
+				if x, err := strconv.ParseFloat(q, 64); err == nil && x == 0 {
+					continue
+				}
+			}
+			if name == "*/*" || name == "application/*" || name == "" {
+				return offered[0], nil
+			}
+			for _, o := range offered {
+				if name == o {
+					return o, nil
+				}
+			}
+		}
+	}
+	return "", newFault("not-acceptable", "this comes as %s", strings.Join(offered, " or "))
+}
+
+// begin sends the answer's head. A size below 0 is unknown.
+func (c *call) begin(status int, media string, size int) {
+	h := c.w.Header()
+	if media != "" {
+		h["Content-Type"] = []string{media}
+	}
+	if size >= 0 {
+		h["Content-Length"] = []string{strconv.Itoa(size)}
+	}
+	if len(h["Cache-Control"]) == 0 {
+		h["Cache-Control"] = []string{"no-store"}
+	}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Server-Timing"] = []string{c.timing()}
+	c.sent = true
+	c.w.WriteHeader(status)
+}
+
+// timing says which tier served the answer and how long it took, in milliseconds.
+func (c *call) timing() string {
+	tier := c.tier
+	if tier == "" {
+		tier = "tree"
+	}
+	b := append(make([]byte, 0, 32), tier...)
+	b = append(b, ";dur="...)
+	ms := float64(time.Since(c.began)) / float64(time.Millisecond)
+	return string(strconv.AppendFloat(b, ms, 'f', 3, 64))
+}
+
+// bytes sends a whole answer. Its error is the client's, who has gone: nobody is left
+// to be told.
+func (c *call) bytes(status int, media string, b []byte) error {
+	c.begin(status, media, len(b))
+	_, _ = c.w.Write(b) //nolint:gosec // no browser takes it for a page: its type is said, and not to be guessed
+	return nil
+}
+
+// json sends a value as JSON.
+func (c *call) json(status int, v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	return c.bytes(status, typeJSON, b.Bytes())
+}

@@ -1,0 +1,384 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"accessor/api/access"
+	"accessor/forks"
+	"accessor/state"
+	"accessor/trace"
+)
+
+// draftBody is the request of POST /v1/drafts.
+type draftBody struct {
+	Parent forks.Hash `json:"parent"`
+	Slot   forks.Slot `json:"slot"`
+	Owner  string     `json:"owner,omitempty" doc:"whose drafts may share the slot; default nobody's"`
+	TTL    int64      `json:"ttl_ms,omitempty" doc:"how long the lease lasts, in milliseconds; default 30,000, at most 60,000"`
+}
+
+// Draft describes a draft.
+type Draft struct {
+	ID        string     `json:"id"`
+	Parent    About      `json:"parent" doc:"whose state the draft changes"`
+	Slot      forks.Slot `json:"slot"`
+	Owner     string     `json:"owner"`
+	AgeMS     int64      `json:"age_ms"`
+	ExpiresMS *int64     `json:"expires_ms" doc:"in how many milliseconds; null while it is being committed"`
+	Bytes     int        `json:"bytes"`
+	Writes    int        `json:"writes" doc:"keys that are put or deleted"`
+}
+
+type draftList struct {
+	Drafts []Draft `json:"drafts" nullable:"false" doc:"oldest first"`
+}
+
+// ttlBody says how long a lease or a pin lasts from now.
+type ttlBody struct {
+	TTL int64 `json:"ttl_ms,omitempty" doc:"in milliseconds"`
+}
+
+// commitBody is the request of POST /v1/drafts/{id}/commit.
+type commitBody struct {
+	Hash     forks.Hash  `json:"hash"`
+	PostRoot *forks.Hash `json:"post_root,omitempty" doc:"compared with the root that comes out where it is given"`
+	Header   *string     `json:"header,omitempty" doc:"the encoded header in hex, which is checked and kept"`
+}
+
+// valueBody is a value as JSON.
+type valueBody struct {
+	Value string `json:"value" doc:"in hex"`
+}
+
+// writesBody is the JSON of a write set, for the document: trace.ParseWrites reads it.
+type writesBody struct {
+	Puts [][]string `json:"puts,omitempty" nullable:"false" doc:"[key, value] in hex"`
+	Dels []string   `json:"dels,omitempty" nullable:"false" doc:"keys in hex"`
+}
+
+func describeDraft(d state.DraftInfo) Draft {
+	out := Draft{
+		ID: d.ID, Parent: aboutBlock(d.Parent), Slot: d.Slot, Owner: d.Owner,
+		AgeMS: d.Age.Milliseconds(), Bytes: d.Bytes, Writes: d.Writes,
+	}
+	if !d.Expires.IsZero() {
+		ms := max(0, time.Until(d.Expires).Milliseconds())
+		out.ExpiresMS = &ms
+	}
+	return out
+}
+
+// ttl reads a time in milliseconds. Error: a fault of kind bad-request.
+func ttl(ms int64) (time.Duration, error) {
+	const most = int64(48 * time.Hour / time.Millisecond)
+	if ms < 0 || ms > most {
+		return 0, badRequest("ttl_ms is %d, want a number of milliseconds above 0", ms)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// postDraft is POST /v1/drafts.
+func (c *call) postDraft() error {
+	c.tier = "draft"
+	var req draftBody
+	err := c.small(map[string]any{
+		"parent": &req.Parent, "slot": &req.Slot, "owner": &req.Owner, "ttl_ms": &req.TTL,
+	}, "parent", "slot")
+	if err != nil {
+		return err
+	}
+	lease, err := ttl(req.TTL)
+	if err != nil {
+		return err
+	}
+	if lease > state.MaxDraftTTL || len(req.Owner) > state.MaxDraftOwner {
+		return badRequest("ttl_ms is %d, at most %d; owner has %d bytes, at most %d",
+			req.TTL, state.MaxDraftTTL.Milliseconds(), len(req.Owner), state.MaxDraftOwner)
+	}
+	d, err := c.core.BeginDraft(c.r.Context(), req.Parent, req.Slot, state.DraftOptions{Owner: req.Owner, TTL: lease})
+	if err != nil {
+		return err
+	}
+	core := c.core
+	c.s.drafts.set(d.ID(), c.who(), func() (ids []string) {
+		for _, d := range core.Drafts() {
+			ids = append(ids, d.ID)
+		}
+		return ids
+	})
+	c.w.Header()["Location"] = []string{"/v1/drafts/" + d.ID()}
+	return c.sendDraft(http.StatusCreated, d)
+}
+
+func (c *call) sendDraft(status int, d *state.Draft) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	c.names(info.Parent)
+	return c.json(status, describeDraft(info))
+}
+
+// getDrafts is GET /v1/drafts.
+func (c *call) getDrafts() error {
+	out := draftList{Drafts: []Draft{}}
+	for _, d := range c.core.Drafts() {
+		out.Drafts = append(out.Drafts, describeDraft(d))
+	}
+	return c.json(http.StatusOK, out)
+}
+
+// draft gives the draft that the path names, which must be the client's own, and names
+// its parent in the answer's headers.
+func (c *call) draft() (*state.Draft, state.DraftInfo, error) {
+	c.tier = "draft"
+	d, err := c.core.DraftByID(c.r.PathValue("id"))
+	if err != nil {
+		return nil, state.DraftInfo{}, err
+	}
+	if !c.s.drafts.has(d.ID(), c.who()) {
+		return nil, state.DraftInfo{}, newFault("forbidden", "that draft is another client's")
+	}
+	info, err := d.Info()
+	if err != nil {
+		return nil, info, err
+	}
+	c.names(info.Parent)
+	return d, info, nil
+}
+
+// getDraft is GET /v1/drafts/{id}.
+func (c *call) getDraft() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	return c.sendDraft(http.StatusOK, d)
+}
+
+// deleteDraft is DELETE /v1/drafts/{id}: by who has it, or by who may drop any.
+func (c *call) deleteDraft() error {
+	c.tier = "draft"
+	d, err := c.core.DraftByID(c.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if !c.client.Roles.May(access.DropAnyDraft) && !c.s.drafts.has(d.ID(), c.who()) {
+		return newFault("forbidden", "that draft is another client's")
+	}
+	if info, err := d.Info(); err == nil {
+		c.names(info.Parent)
+	}
+	if err := d.Drop(); err != nil {
+		return err
+	}
+	c.s.drafts.forget(d.ID())
+	return c.done()
+}
+
+// done answers with nothing but headers.
+func (c *call) done() error {
+	c.begin(http.StatusNoContent, "", -1)
+	return nil
+}
+
+// renewDraft is POST /v1/drafts/{id}/renew.
+func (c *call) renewDraft() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	var req ttlBody
+	if err := c.small(map[string]any{"ttl_ms": &req.TTL}); err != nil {
+		return err
+	}
+	lease, err := ttl(req.TTL)
+	if err != nil {
+		return err
+	}
+	if lease > state.MaxDraftTTL {
+		return badRequest("ttl_ms is %d, at most %d", req.TTL, state.MaxDraftTTL.Milliseconds())
+	}
+	if err := d.Renew(lease); err != nil {
+		return err
+	}
+	return c.sendDraft(http.StatusOK, d)
+}
+
+// maxHeaderHex is the most bytes of a commit's body, most of which is the header.
+const maxHeaderHex = 4 << 20
+
+// commitDraft is POST /v1/drafts/{id}/commit.
+func (c *call) commitDraft() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	if _, err := c.bodyForm(typeJSON); err != nil {
+		return err
+	}
+	var req commitBody
+	err = c.body(maxHeaderHex, func(b []byte) error {
+		return object(b, map[string]any{"hash": &req.Hash, "post_root": &req.PostRoot, "header": &req.Header}, "hash")
+	})
+	if err != nil {
+		return err
+	}
+	var header []byte
+	if req.Header != nil {
+		if header, err = hex.DecodeString(*req.Header); err != nil {
+			return badBody("header: %v", err)
+		}
+	}
+	res, err := d.Commit(c.r.Context(), req.Hash, req.PostRoot, header)
+	if err != nil {
+		return err
+	}
+	c.s.drafts.forget(d.ID())
+	return c.sendImported(res)
+}
+
+// getDraftValue is GET /v1/drafts/{id}/state/{key}.
+func (c *call) getDraftValue() error {
+	d, info, err := c.draft()
+	if err != nil {
+		return err
+	}
+	key, err := c.pathKey()
+	if err != nil {
+		return err
+	}
+	form, err := c.accepts(typeJSON, typeBinary)
+	if err != nil {
+		return err
+	}
+	if err := c.mayRead(key); err != nil {
+		return err
+	}
+	value, present, err := d.Get(key)
+	switch {
+	case err != nil:
+		return err
+	case !present:
+		return absentKey(key)
+	case form == typeBinary:
+		return c.bytes(http.StatusOK, typeBinary, value)
+	}
+	return c.bytes(http.StatusOK, typeJSON, appendValue(nil, key, value, info.Parent))
+}
+
+// putDraftValue is PUT /v1/drafts/{id}/state/{key}.
+func (c *call) putDraftValue() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	key, err := c.pathKey()
+	if err != nil {
+		return err
+	}
+	form, err := c.bodyForm(typeBinary, typeJSON)
+	if err != nil {
+		return err
+	}
+	limit := int64(c.core.Limits().ValueSize)
+	if form == typeJSON {
+		limit = 2*limit + smallBody
+	}
+	err = c.body(limit, func(b []byte) error {
+		if form == typeBinary {
+			return d.Put(key, b)
+		}
+		var req valueBody
+		if err := object(b, map[string]any{"value": &req.Value}, "value"); err != nil {
+			return err
+		}
+		value, err := hex.DecodeString(req.Value)
+		if err != nil {
+			return badBody("value: %v", err)
+		}
+		return d.Put(key, value)
+	})
+	if err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// deleteDraftValue is DELETE /v1/drafts/{id}/state/{key}.
+func (c *call) deleteDraftValue() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	key, err := c.pathKey()
+	if err != nil {
+		return err
+	}
+	if err := d.Delete(key); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// getDraftBatch is POST /v1/drafts/{id}/state.
+func (c *call) getDraftBatch() error {
+	d, info, err := c.draft()
+	if err != nil {
+		return err
+	}
+	keys, request, err := c.keys()
+	if err != nil {
+		return err
+	}
+	form, err := c.answerForm(request)
+	if err != nil {
+		return err
+	}
+	return c.sendBatch(form, keys, info.Parent, func(_ context.Context, keys [][]byte) ([][]byte, error) {
+		values := make([][]byte, len(keys))
+		for i, key := range keys {
+			value, present, err := d.Get(key)
+			if err != nil {
+				return nil, err
+			}
+			if present {
+				values[i] = append([]byte{}, value...)
+			}
+		}
+		return values, nil
+	})
+}
+
+// patchDraft is PATCH /v1/drafts/{id}/state.
+func (c *call) patchDraft() error {
+	d, _, err := c.draft()
+	if err != nil {
+		return err
+	}
+	form, err := c.bodyForm(typeJSON, typeBinary)
+	if err != nil {
+		return err
+	}
+	err = c.body(c.s.limits.Body, func(b []byte) error {
+		var puts []state.Pair
+		var dels [][]byte
+		var err error
+		if form == typeBinary {
+			puts, dels, err = decodeWrites(b)
+		} else if puts, dels, err = trace.ParseWrites(b); err != nil {
+			err = badBody("%v", err)
+		}
+		if err != nil {
+			return err
+		}
+		return d.Write(puts, dels)
+	})
+	if err != nil {
+		return err
+	}
+	return c.done()
+}

@@ -1,0 +1,179 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Limits bound what clients may ask for. Zero fields mean the defaults.
+type Limits struct {
+	Body   int64 // of a block as JSON, in bytes; default 160 MiB
+	Bodies int64 // of all bodies in flight, in bytes; default 256 MiB, at least Body
+	Answer int64 // of an answer that isn't a stream, in bytes of keys and values; default 64 MiB
+	Page   int   // pairs or blocks of a page; default 10,000
+	Keys   int   // of a batch; default 10,000
+	Blocks int   // between the two of a diff, and of a history; default 16,384
+	Client int   // requests of one client at a time; default 256
+	Stream int   // lines of one import stream; default 1,000,000
+}
+
+// DefaultLimits are the limits where nothing else is said.
+var DefaultLimits = Limits{
+	Body: 160 << 20, Bodies: 256 << 20, Answer: 64 << 20,
+	Page: 10_000, Keys: 10_000, Blocks: 16_384, Client: 256, Stream: 1_000_000,
+}
+
+// Bounds of what is small in any case.
+const (
+	smallBody   = 64 << 10         // bytes of a request that names blocks and times alone
+	maxTarget   = 8 << 10          // bytes of a path with its query
+	maxWait     = 60 * time.Second // of a request for something to happen
+	maxHeld     = 100_000          // hashes of POST /v1/blocks/held
+	defaultPage = 1_000            // pairs or blocks of a page where no limit is given
+	budgetWait  = 5 * time.Second  // for other bodies to be done
+)
+
+var errLimits = errors.New("invalid limits")
+
+func (l Limits) withDefaults() (Limits, error) {
+	for _, f := range []struct {
+		name string
+		at   *int64
+		def  int64
+	}{{"Body", &l.Body, DefaultLimits.Body}, {"Bodies", &l.Bodies, DefaultLimits.Bodies}, {"Answer", &l.Answer, DefaultLimits.Answer}} {
+		if *f.at == 0 {
+			*f.at = f.def
+		}
+		if *f.at < 0 {
+			return l, fmt.Errorf("%w: %s is %d, want more than 0", errLimits, f.name, *f.at)
+		}
+	}
+	for _, f := range []struct {
+		name string
+		at   *int
+		def  int
+	}{
+		{"Page", &l.Page, DefaultLimits.Page}, {"Keys", &l.Keys, DefaultLimits.Keys}, {"Blocks", &l.Blocks, DefaultLimits.Blocks},
+		{"Client", &l.Client, DefaultLimits.Client}, {"Stream", &l.Stream, DefaultLimits.Stream},
+	} {
+		if *f.at == 0 {
+			*f.at = f.def
+		}
+		if *f.at < 0 {
+			return l, fmt.Errorf("%w: %s is %d, want more than 0", errLimits, f.name, *f.at)
+		}
+	}
+	if l.Bodies < max(l.Body, smallBody) {
+		return l, fmt.Errorf("%w: Bodies is %d, below the one body of %d that it must take", errLimits, l.Bodies, max(l.Body, smallBody))
+	}
+	return l, nil
+}
+
+// budget is what the bodies in flight may take of memory together.
+type budget struct{ free *semaphore.Weighted }
+
+func (b *budget) init(size int64) { b.free = semaphore.NewWeighted(size) }
+
+// take takes so many bytes, and waits a moment for others to give theirs back. Error:
+// a fault of kind busy.
+func (b *budget) take(ctx context.Context, n int64) error {
+	if b.free.TryAcquire(n) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, budgetWait)
+	defer cancel()
+	if b.free.Acquire(ctx, n) != nil {
+		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again")
+	}
+	return nil
+}
+
+func (b *budget) more(n int64) error {
+	if !b.free.TryAcquire(n) {
+		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again, with a Content-Length")
+	}
+	return nil
+}
+
+func (b *budget) giveBack(n int64) { b.free.Release(n) }
+
+// clients counts the requests on their way by client. The zero value has none.
+type clients struct {
+	mu   sync.Mutex
+	busy map[string]int // guarded by mu
+}
+
+// enter lets a client's request in; false where it has too many.
+func (l *clients) enter(who string, most int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy == nil {
+		l.busy = make(map[string]int)
+	}
+	if l.busy[who] >= most {
+		return false
+	}
+	l.busy[who]++
+	return true
+}
+
+func (l *clients) leave(who string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy[who]--; l.busy[who] <= 0 {
+		delete(l.busy, who)
+	}
+}
+
+// owners remember who made what, by its ID. The zero value knows nothing.
+type owners struct {
+	mu sync.Mutex
+	of map[string]string // guarded by mu
+}
+
+// set remembers, and forgets what isn't there any more.
+func (o *owners) set(id, who string, live func() []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	const sweepAt = 128 // more than there are drafts or pins at a time by default
+	if len(o.of) >= sweepAt {
+		kept := make(map[string]string)
+		for _, one := range live() {
+			if w, ok := o.of[one]; ok {
+				kept[one] = w
+			}
+		}
+		o.of = kept
+	}
+	if o.of == nil {
+		o.of = make(map[string]string)
+	}
+	o.of[id] = who
+}
+
+// has says whether a client made it. What was made before a restart is nobody's.
+func (o *owners) has(id, who string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w, ok := o.of[id]
+	return ok && w == who
+}
+
+// known says whether anybody is known to have made it.
+func (o *owners) known(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.of[id]
+	return ok
+}
+
+func (o *owners) forget(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.of, id)
+}

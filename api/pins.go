@@ -1,0 +1,232 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"accessor/api/access"
+	"accessor/forks"
+	"accessor/state"
+)
+
+// maxPinOwner is the most bytes of a pin's owner's name.
+const maxPinOwner = 64
+
+// lockRoutes are those of locks and pins.
+func lockRoutes() []route {
+	id := param{in: "path", name: "id", text: "id of the pin", required: true, schema: textSchema("^[0-9a-f]{32}$", 32)}
+	return []route{
+		{
+			method: http.MethodGet, path: "/v1/locks", action: access.SeeLocks, serve: (*call).getLocks,
+			doc: doc{
+				id: "listLocks", tag: "locks", summary: "The timeslots that are locked, by slot",
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: lockList{}}}}},
+			},
+		},
+		{
+			method: http.MethodGet, path: "/v1/pins", action: access.Pin, also: access.SeePins, serve: (*call).getPins,
+			doc: doc{
+				id: "listPins", tag: "pins", summary: "The client's pins; for operators, all",
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: pinList{}}}}},
+			},
+		},
+		{
+			method: http.MethodPost, path: "/v1/pins", action: access.Pin, serve: (*call).postPin,
+			doc: doc{
+				id: "pin", tag: "pins", summary: "Keep a block readable for a time", body: []media{{name: typeJSON, of: pinBody{}}},
+				answers: []answer{{status: 201, about: true, forms: []media{{name: typeJSON, of: Pin{}}}}},
+			},
+		},
+		{
+			method: http.MethodPost, path: "/v1/pins/{id}/renew", action: access.Pin, serve: (*call).renewPin,
+			doc: doc{
+				id: "renewPin", tag: "pins", summary: "Let a pin end so long from now", params: []param{id}, body: []media{{name: typeJSON, of: ttlBody{}}},
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: Pin{}}}}},
+			},
+		},
+		{
+			method: http.MethodDelete, path: "/v1/pins/{id}", action: access.Pin, also: access.DropAnyPin, serve: (*call).deletePin,
+			doc: doc{id: "unpin", tag: "pins", summary: "End a pin", params: []param{id}, answers: []answer{{status: http.StatusNoContent}}},
+		},
+	}
+}
+
+// Lock is a timeslot's lock.
+type Lock struct {
+	Slot    forks.Slot `json:"slot"`
+	Block   forks.Hash `json:"block" doc:"that is being written"`
+	Owner   string     `json:"owner"`
+	AgeMS   int64      `json:"age_ms"`
+	Waiters int        `json:"waiters"`
+}
+
+type lockList struct {
+	Locks []Lock `json:"locks" nullable:"false"`
+}
+
+// getLocks is GET /v1/locks.
+func (c *call) getLocks() error {
+	out := lockList{Locks: []Lock{}}
+	for _, l := range c.core.LockList() {
+		out.Locks = append(out.Locks, Lock{l.Slot, l.Block, l.Owner, l.Age.Milliseconds(), l.Waiters})
+	}
+	return c.json(http.StatusOK, out)
+}
+
+// pinBody is the request of POST /v1/pins.
+type pinBody struct {
+	Block string `json:"block" doc:"block, named as in paths"`
+	Owner string `json:"owner,omitempty" doc:"for people"`
+	TTL   int64  `json:"ttl_ms" doc:"how long the pin lasts unless it is renewed, in milliseconds; at most a day"`
+	// Directory: nil makes one where the client may have it.
+	Directory *bool `json:"directory,omitempty" doc:"whether to make a directory for readers on the same machine; default where the client may read every item"`
+}
+
+// Pin is a pin.
+type Pin struct {
+	ID        string     `json:"id"`
+	Block     forks.Hash `json:"block"`
+	Owner     string     `json:"owner"`
+	AgeMS     int64      `json:"age_ms"`
+	ExpiresMS int64      `json:"expires_ms" doc:"in how many milliseconds"`
+	Directory *string    `json:"directory" doc:"a checkpoint to open read-only while the pin lasts; null where there is none"`
+}
+
+type pinList struct {
+	Pins []Pin `json:"pins" nullable:"false" doc:"the first to expire first"`
+}
+
+// describePin gives a pin as it is answered; its directory only to who may read all
+// that is in it.
+func (c *call) describePin(p state.PinInfo) Pin {
+	out := Pin{
+		ID: p.ID, Block: p.Block, Owner: p.Owner,
+		AgeMS: time.Since(p.Since).Milliseconds(), ExpiresMS: max(0, time.Until(p.Expires).Milliseconds()),
+	}
+	if dir, ok := c.core.PinDir(p.ID); ok && c.mayHaveDirectory() {
+		out.Directory = &dir
+	}
+	return out
+}
+
+// mayHaveDirectory says whether the client may have pins' directories: it reads every
+// item, and is on this machine.
+func (c *call) mayHaveDirectory() bool {
+	return c.client.Roles.May(access.PinDirectory) && c.core.access.ReadsAll(c.client.Roles) && !c.client.TCP
+}
+
+// wantsDirectory says whether a pin gets a directory. Error: a fault of kind
+// forbidden.
+func (c *call) wantsDirectory(asked *bool) (bool, error) {
+	may := c.mayHaveDirectory()
+	if asked == nil {
+		return may, nil
+	}
+	if *asked && !may {
+		f := newFault("forbidden", "a directory is for local clients that may read every item; pin without one")
+		f.Action = access.PinDirectory.String()
+		return false, f
+	}
+	return *asked, nil
+}
+
+// getPins is GET /v1/pins.
+func (c *call) getPins() error {
+	out := pinList{Pins: []Pin{}}
+	all := c.client.Roles.May(access.SeePins)
+	for _, p := range c.core.Pins() {
+		if all || c.s.pins.has(p.ID, c.who()) {
+			out.Pins = append(out.Pins, c.describePin(p))
+		}
+	}
+	return c.json(http.StatusOK, out)
+}
+
+// postPin is POST /v1/pins.
+func (c *call) postPin() error {
+	var req pinBody
+	err := c.small(map[string]any{"block": &req.Block, "owner": &req.Owner, "ttl_ms": &req.TTL, "directory": &req.Directory}, "block", "ttl_ms")
+	if err != nil {
+		return err
+	}
+	directory, err := c.wantsDirectory(req.Directory)
+	if err != nil {
+		return err
+	}
+	time, err := ttl(req.TTL)
+	if err != nil {
+		return err
+	}
+	if len(req.Owner) > maxPinOwner {
+		return badRequest("owner has %d bytes, at most %d", len(req.Owner), maxPinOwner)
+	}
+	b, err := c.core.Resolve(req.Block)
+	if err != nil {
+		return err
+	}
+	pin, err := c.core.Pin(b.Hash, req.Owner, time)
+	if err != nil {
+		return err
+	}
+	if directory {
+		if _, err := c.core.PinDirectory(c.r.Context(), pin.ID, c.s.opts.PinAccess); err != nil {
+			_ = c.core.Unpin(pin.ID) // it would be nobody's
+			return err
+		}
+	}
+	core := c.core
+	c.s.pins.set(pin.ID, c.who(), func() (ids []string) {
+		for _, p := range core.Pins() {
+			ids = append(ids, p.ID)
+		}
+		return ids
+	})
+	c.names(b)
+	c.w.Header()["Location"] = []string{"/v1/pins/" + pin.ID}
+	return c.json(http.StatusCreated, c.describePin(pin))
+}
+
+// mayPin refuses another client's pin. One whose maker isn't known, since it is from
+// before a restart, is for who knows its id, which is random and told to nobody else.
+func (c *call) mayPin(id string) error {
+	if c.s.pins.has(id, c.who()) || !c.s.pins.known(id) {
+		return nil
+	}
+	return newFault("forbidden", "that pin is another client's")
+}
+
+// renewPin is POST /v1/pins/{id}/renew.
+func (c *call) renewPin() error {
+	id := c.r.PathValue("id")
+	if err := c.mayPin(id); err != nil {
+		return err
+	}
+	var req ttlBody
+	if err := c.small(map[string]any{"ttl_ms": &req.TTL}, "ttl_ms"); err != nil {
+		return err
+	}
+	time, err := ttl(req.TTL)
+	if err != nil {
+		return err
+	}
+	pin, err := c.core.RenewPin(id, time)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, c.describePin(pin))
+}
+
+// deletePin is DELETE /v1/pins/{id}: by who has it, or by who may end any.
+func (c *call) deletePin() error {
+	id := c.r.PathValue("id")
+	if !c.client.Roles.May(access.DropAnyPin) {
+		if err := c.mayPin(id); err != nil {
+			return err
+		}
+	}
+	if err := c.core.Unpin(id); err != nil {
+		return err
+	}
+	c.s.pins.forget(id)
+	return c.done()
+}

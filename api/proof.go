@@ -1,0 +1,164 @@
+package api
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"accessor/state/merkle"
+)
+
+// defaultProof is the most bytes of a range's proof where no limit is given.
+const defaultProof = 1 << 20
+
+// proofBody is a proof as JSON.
+type proofBody struct {
+	Statement json.RawMessage `json:"statement"`
+	About
+}
+
+// TransformSchema describes a merkle.Statement, which writes its own JSON.
+func (proofBody) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Properties["statement"] = &huma.Schema{
+		Type: huma.TypeObject, Required: []string{"block", "nodes", "pairs"}, AdditionalProperties: false,
+		Description: "the request, keys or from, to and max_size, and its proof (docs/PROOFS.md)",
+		Properties: map[string]*huma.Schema{
+			"block": textSchema("^[0-9a-f]{64}$", 64), "keys": listOf(hexSchema(merkle.KeySize)),
+			"from": hexSchema(merkle.KeySize), "to": hexSchema(merkle.KeySize), "max_size": intSchema(0, math.MaxUint32),
+			"nodes": listOf(hexSchema(merkle.NodeSize)), "pairs": listOf(pairSchema()),
+		},
+	}
+	return s
+}
+
+// getProof is GET /v1/blocks/{id}/proof.
+func (c *call) getProof() error {
+	form, err := c.accepts(typeJSON, typeBinary)
+	if err != nil {
+		return err
+	}
+	keys, req, err := c.proofRequest()
+	if err != nil {
+		return err
+	}
+	b, byHash, err := c.block()
+	if err != nil {
+		return err
+	}
+	if req != nil {
+		if err := c.mayReadRange(req.Start[:], append(req.End[:len(req.End):len(req.End)], 0)); err != nil {
+			return err
+		}
+	} else if err := mayReadAll(c, keys, func(key []byte) []byte { return key }); err != nil {
+		return err
+	}
+	v, err := c.core.View(c.r.Context(), b.Hash)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	c.tier = "checkpoint"
+	var s *merkle.Statement
+	if req != nil {
+		s, err = v.ProveRange(*req)
+	} else {
+		s, err = v.Prove(keys)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.mayReveal(&s.Proof); err != nil {
+		return err
+	}
+	// Only now: which leaves a proof reveals is known when it is made.
+	if c.immutable(c.located(b), form, byHash, b) {
+		return nil
+	}
+	if form == typeBinary {
+		return c.bytes(http.StatusOK, typeBinary, s.Append(nil))
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, proofBody{text, aboutBlock(b)})
+}
+
+// proofRequest reads what is to be proved: keys, or a range.
+func (c *call) proofRequest() (keys [][]byte, req *merkle.RangeRequest, err error) {
+	if c.core.Commitment().KeySize() != merkle.KeySize {
+		return nil, nil, newFault("no-roots", "this store's states have no roots to prove against")
+	}
+	ranged := c.query.Has("from") || c.query.Has("to")
+	texts := c.query["key"]
+	switch {
+	case ranged == (len(texts) > 0):
+		return nil, nil, badRequest("give key, once or more, or from and to")
+	case !ranged && c.query.Has("max"):
+		return nil, nil, badRequest("max is of a range")
+	case len(texts) > c.s.limits.Keys:
+		return nil, nil, tooManyKeys(c.s.limits.Keys)
+	}
+	for _, text := range texts {
+		key, err := c.parseKey(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys = append(keys, key)
+	}
+	if !ranged {
+		return keys, nil, nil
+	}
+	req, err = c.rangeRequest()
+	return nil, req, err
+}
+
+// rangeRequest reads the edges of a range; what is shorter than a key stands for the
+// first, or the last, key that begins with it.
+func (c *call) rangeRequest() (*merkle.RangeRequest, error) {
+	from, err := c.boundParam("from")
+	if err != nil {
+		return nil, err
+	}
+	to, err := c.boundParam("to")
+	if err != nil {
+		return nil, err
+	}
+	if len(from) > merkle.KeySize || len(to) > merkle.KeySize {
+		return nil, newFault("bad-key", "from and to have %d and %d bytes, at most %d", len(from), len(to), merkle.KeySize)
+	}
+	most, err := c.intParam("max", defaultProof, 1, int(min(c.s.limits.Answer, math.MaxUint32)))
+	if err != nil {
+		return nil, err
+	}
+	req := &merkle.RangeRequest{MaxSize: uint32(most)} //nolint:gosec // at most that
+	copy(req.Start[:], from)
+	for i := range req.End {
+		req.End[i] = 0xff
+	}
+	copy(req.End[:], to)
+	return req, nil
+}
+
+// mayReveal refuses a proof with a leaf that the client may not read: a leaf has its
+// key, and a short value, in it.
+func (c *call) mayReveal(p *merkle.Proof) error {
+	if c.core.access.ReadsAll(c.client.Roles) {
+		return nil
+	}
+	for i := range p.Pairs {
+		if err := c.mayRead(p.Pairs[i].Key[:]); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.Nodes {
+		if key, ok := n.LeafKey(); ok {
+			if err := c.mayRead(key[:]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

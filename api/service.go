@@ -1,0 +1,116 @@
+package api
+
+import (
+	"net/http"
+
+	"accessor/api/access"
+)
+
+// serviceRoutes are those about the service itself.
+func (s *Server) serviceRoutes() []route {
+	text := []media{{name: "text/plain", schema: textSchema("", 200)}}
+	list := []route{
+		{
+			method: http.MethodGet, path: "/livez", noCore: true, serve: (*call).getLive,
+			doc: doc{id: "getLive", tag: "service", summary: "200 while the process runs", answers: []answer{{status: 200, forms: text}}},
+		},
+		{
+			method: http.MethodGet, path: "/readyz", noCore: true, serve: (*call).getReady,
+			doc: doc{
+				id: "getReady", tag: "service", summary: "200 while blocks can be imported and read, else 503",
+				answers: []answer{{status: 200, forms: text}},
+			},
+		},
+		{
+			method: http.MethodGet, path: "/v1/status", action: access.ReadMetrics, noCore: true, serve: (*call).getStatus,
+			doc: doc{
+				id: "getStatus", tag: "service", summary: "What the store and its tree are like",
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: Status{}}}}},
+			},
+		},
+		{
+			method: http.MethodGet, path: "/v1/openapi.json", noCore: true, serve: (*call).getOpenAPI,
+			doc: doc{
+				id: "getOpenAPI", tag: "service", summary: "This document",
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: map[string]any{}}}}},
+			},
+		},
+	}
+	if s.opts.Config != nil {
+		list = append(list, route{
+			method: http.MethodGet, path: "/v1/config", action: access.ReadConfig, noCore: true,
+			serve: func(c *call) error { return c.json(http.StatusOK, s.opts.Config()) },
+			doc: doc{
+				id: "getConfig", tag: "service", summary: "The effective configuration",
+				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: map[string]any{}}}}},
+			},
+		})
+	}
+	return list
+}
+
+func (c *call) getLive() error { return c.bytes(http.StatusOK, "text/plain", []byte("ok\n")) }
+
+// getReady is GET /readyz.
+func (c *call) getReady() error {
+	if why := c.s.notReady(); why != "" {
+		return newFault("not-ready", "%s", why)
+	}
+	return c.bytes(http.StatusOK, "text/plain", []byte("ready\n"))
+}
+
+// notReady says why blocks can't be imported or read; empty where they can.
+func (s *Server) notReady() string {
+	if s.opts.Ready != nil {
+		if err := s.opts.Ready(); err != nil {
+			return err.Error()
+		}
+	}
+	core := s.core.Load()
+	if core == nil {
+		return "the store is empty"
+	}
+	if err := core.Ready(); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// Status is what the service is like.
+type Status struct {
+	Version    string `json:"version"`
+	Ready      bool   `json:"ready"`
+	Reason     string `json:"reason,omitempty" doc:"why it isn't ready"`
+	Commitment string `json:"commitment,omitempty" doc:"how states are committed to"`
+	Anchor     *About `json:"anchor,omitempty"`
+	Finalized  *About `json:"finalized,omitempty"`
+	Head       *About `json:"head,omitempty"`
+	Blocks     int    `json:"blocks" doc:"held"`
+	Leaves     int    `json:"leaves"`
+	Drafts     int    `json:"drafts" doc:"open"`
+	Pins       int    `json:"pins"`
+	Locks      int    `json:"locks"`
+	Importing  int    `json:"importing" doc:"imports on their way"`
+	CacheReady bool   `json:"cache_ready" doc:"the read cache has its index, or will have none"`
+	DiskBytes  int64  `json:"disk_bytes" doc:"that the store took when it was measured last"`
+	DiskBudget int64  `json:"disk_budget" doc:"0 for none"`
+}
+
+// getStatus is GET /v1/status.
+func (c *call) getStatus() error {
+	out := Status{Version: c.s.opts.Version, Reason: c.s.notReady()}
+	out.Ready = out.Reason == ""
+	if c.core != nil {
+		st := c.core.Stats()
+		anchor, finalized, head := aboutBlock(st.Anchor), aboutBlock(st.Finalized), aboutBlock(st.Head)
+		c.names(st.Head)
+		out.Commitment = c.core.Commitment().Name()
+		out.Anchor, out.Finalized, out.Head = &anchor, &finalized, &head
+		out.Blocks, out.Leaves, out.Drafts, out.Pins, out.Locks = st.Blocks, st.Leaves, st.Drafts, st.Pins, st.Locks
+		out.Importing, out.CacheReady = st.Importing, st.CacheReady
+		out.DiskBytes, out.DiskBudget = st.DiskBytes, st.DiskBudget
+	}
+	return c.json(http.StatusOK, out)
+}
+
+func (c *call) getOpenAPI() error { return c.bytes(http.StatusOK, typeJSON, c.s.openapi) }

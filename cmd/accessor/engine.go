@@ -11,13 +11,16 @@ var version = ""
 
 // versionText is the program's version and the storage engine that it is linked with.
 func versionText() string {
-	v := version
-	if info, ok := debug.ReadBuildInfo(); v == "" && ok {
-		v = info.Main.Version
-	}
 	engine := newEngine()
 	defer engine.Close()
-	return v + ", " + engine.Name()
+	return programVersion() + ", " + engine.Name()
+}
+
+func programVersion() string {
+	if info, ok := debug.ReadBuildInfo(); version == "" && ok {
+		return info.Main.Version
+	}
+	return version
 }
 
 func newEngine() *rocks.Engine { return rocks.New(rocks.Options{}) }

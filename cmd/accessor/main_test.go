@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -75,12 +76,24 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"garble": garble,
+			"signal": sendSignal,
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TMPDIR", e.WorkDir)
 			return nil
 		},
 	})
+}
+
+// sendSignal sends a signal to the program that was last started in the background:
+// testscript's kill knows no TERM and HUP.
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
+	started := ts.BackgroundCmds()
+	if neg || len(args) != 1 || signals[args[0]] == nil || len(started) == 0 {
+		ts.Fatalf("usage: signal TERM|HUP, after exec ... &")
+	}
+	ts.Check(started[len(started)-1].Process.Signal(signals[args[0]]))
 }
 
 // garble changes a byte in the middle of each file that a pattern names, or with

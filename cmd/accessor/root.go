@@ -123,7 +123,8 @@ absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrup
 		return usageError("%w (see %s --help)", err, cmd.CommandPath())
 	})
 	root.AddCommand(newInit(e), newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e), newExport(e),
-		newProve(e), newCheckProof(e), newRootCommand(e), newVerify(e), newRecover(e), newTrace(e), newBench(e))
+		newProve(e), newCheckProof(e), newRootCommand(e), newVerify(e), newRecover(e), newTrace(e), newBench(e),
+		newServe(e), newConfig(e))
 	return root
 }
 
@@ -161,14 +162,7 @@ func (e *env) logger() (*zap.Logger, error) {
 	if err != nil {
 		return nil, usageError("--log-level: %w", err)
 	}
-	config := zap.NewProductionEncoderConfig()
-	config.EncodeTime = zapcore.ISO8601TimeEncoder
-	encoder := zapcore.NewJSONEncoder(config)
-	if isTerminal(e.stderr) {
-		config.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(config)
-	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(e.stderr)), level)), nil
+	return newLogger(e.stderr, level, "auto"), nil
 }
 
 // isTerminal says whether a stream is a terminal that a person looks at.

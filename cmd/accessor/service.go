@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
+
+	"accessor/api"
+	"accessor/api/access"
+	"accessor/api/listen"
+	"accessor/api/metrics"
+	"accessor/checkpoint/rocks"
+	"accessor/cmd/accessor/config"
+	"accessor/state"
+)
+
+// service is `accessor serve` at work.
+type service struct {
+	config  *config.Loaded
+	reload  func() (*config.Loaded, error)
+	log     *zap.Logger
+	level   zap.AtomicLevel
+	engine  *rocks.Engine
+	metrics *metrics.Metrics
+	notify  *notifier
+
+	core     atomic.Pointer[state.Accessor] // nil until there is a store
+	handler  atomic.Pointer[api.Server]     // nil until the store is open
+	server   *listen.Server
+	health   *listen.Server
+	stopping atomic.Bool
+}
+
+func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error)) (*service, error) {
+	level, err := zapcore.ParseLevel(c.Log.Level)
+	if err != nil {
+		return nil, configError(err)
+	}
+	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine()}
+	s.log = newLogger(e.stderr, s.level, c.Log.Format)
+	s.metrics = metrics.New(programVersion(), s.engine.Name())
+	s.notify = newNotifier(s)
+	opts := c.Server()
+	opts.Log = s.log
+	s.server = listen.NewServer(http.HandlerFunc(s.serveHTTP), opts)
+	opts.Connections = healthConnections
+	s.health = listen.NewServer(http.HandlerFunc(s.serveHealth), opts)
+	s.metrics.SetSource(metrics.Source{Stats: s.stats, Connections: s.server.Connections})
+	return s, nil
+}
+
+// healthConnections are for a scraper, a supervisor and a person or two.
+const healthConnections = 64
+
+// stats are the store's, where there is one.
+func (s *service) stats() (st state.Stats, ok bool) {
+	acc := s.core.Load()
+	if acc == nil {
+		return st, false
+	}
+	return acc.Stats(), true
+}
+
+// run serves until the context ends.
+func (s *service) run(ctx context.Context) (err error) {
+	defer s.engine.Close()
+	for _, w := range s.config.Warnings {
+		s.log.Warn(w)
+	}
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	background.Go(func() { s.notify.run(running) })
+	background.Go(func() { s.followHangups(running) })
+
+	// What is wrong with sockets shows before a store is opened, which can take long;
+	// clients that come meanwhile wait in the sockets' queues.
+	sockets, err := s.config.Listeners()
+	if err != nil {
+		return err
+	}
+	listeners, err := sockets.Open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeListeners(listeners)) }()
+	var serving errgroup.Group
+	if err := s.startHealth(&serving); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.end(&serving)) }()
+	if err := s.open(ctx); err != nil {
+		if interrupted(ctx, err) {
+			s.log.Info("stopped while starting", zap.Error(err))
+			return nil
+		}
+		return err
+	}
+	if err := s.makeHandler(); err != nil {
+		return err
+	}
+	broken := make(chan struct{})
+	for _, l := range listeners {
+		serving.Go(func() error {
+			if err := s.server.Serve(l); err != nil {
+				defer close(broken)
+				return fmt.Errorf("serve %s: %w", l.Where(), err)
+			}
+			return nil
+		})
+		s.log.Info("serving", zap.String("socket", l.Name()), zap.String("at", l.Where()))
+	}
+	background.Go(func() { s.measureDisk(running) })
+	s.notify.ready()
+	select {
+	case <-ctx.Done():
+	case <-broken:
+	}
+	return nil
+}
+
+// startHealth serves metrics_listen, where there is one: also while the store is
+// being opened.
+func (s *service) startHealth(serving *errgroup.Group) error {
+	if s.config.Metrics == "" {
+		return nil
+	}
+	l, err := listen.Open("metrics", s.config.Metrics, access.Client{Roles: access.Of(access.Observer)})
+	if err != nil {
+		return fmt.Errorf("metrics_listen: %w", err)
+	}
+	s.log.Info("serving health and metrics", zap.String("address", l.Where()))
+	serving.Go(func() error { return s.health.Serve(l) })
+	return nil
+}
+
+// makeHandler makes the API over the store.
+func (s *service) makeHandler() error {
+	opts := api.Options{
+		Log: s.log, Limits: s.config.API(), Version: versionText(),
+		Config: func() any { return s.config.Effective() },
+		Ready:  s.ready,
+	}
+	var err error
+	if opts.PinAccess, err = s.config.PinAccess(); err != nil {
+		return err
+	}
+	acc := s.core.Load()
+	var core api.Core // nil, and not a nil *state.Accessor, where there is none
+	if acc != nil {
+		core = acc
+		table, err := s.table(acc)
+		if err != nil {
+			return err
+		}
+		opts.Access = table
+	} else {
+		opts.Start = s.start
+		if s.config.Given("items") {
+			table, err := s.config.Access(true)
+			if err != nil {
+				return err
+			}
+			opts.Access = table
+		}
+	}
+	handler, err := api.New(core, opts)
+	if err != nil {
+		return configError(err)
+	}
+	s.handler.Store(handler)
+	return nil
+}
+
+// end stops serving, and closes the store.
+func (s *service) end(serving *errgroup.Group) error {
+	began := time.Now()
+	s.stopping.Store(true)
+	s.notify.stopping()
+	up := s.handler.Load()
+	if up != nil {
+		s.log.Info("stopping", zap.Duration("drain", time.Duration(s.config.DrainTimeout)))
+		up.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.config.DrainTimeout))
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err != nil {
+		s.log.Warn("requests were cut off", zap.Error(err))
+	}
+	_ = s.health.Shutdown(ctx) // what scrapers asked, they ask again
+	err := serving.Wait()
+	if acc := s.core.Load(); acc != nil {
+		if failed := acc.Close(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("close store: %w", failed))
+		}
+	}
+	if err == nil && up != nil {
+		s.log.Info("stopped", zap.Duration("took", time.Since(began)))
+	}
+	return err
+}
+
+// ready says why the service isn't; nil where it is.
+func (s *service) ready() error {
+	acc := s.core.Load()
+	switch {
+	case s.stopping.Load():
+		return errors.New("stopping")
+	case acc == nil:
+		return errors.New("the store has no anchor yet")
+	}
+	return acc.Ready()
+}
+
+// followHangups reads the log level again at each SIGHUP.
+func (s *service) followHangups(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		c, err := s.reload()
+		if err != nil {
+			s.log.Error("configuration is as before", zap.Error(err))
+			continue
+		}
+		setLevel(s.level, c.Log.Level, s.log)
+		s.log.Info("log level is the configuration's; other settings are taken at a restart", zap.String("level", c.Log.Level))
+	}
+}
+
+// measureEvery is how often the store's space is measured, which looks at every file.
+const measureEvery = 10 * time.Minute
+
+// measureDisk keeps the figure of the space that the store takes.
+func (s *service) measureDisk(ctx context.Context) {
+	for {
+		if acc := s.core.Load(); acc != nil {
+			if _, err := acc.DiskUsage(); err != nil {
+				s.log.Debug("measure the store", zap.Error(err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(measureEvery):
+		}
+	}
+}
+
+func closeListeners(list []*listen.Listener) error {
+	var errs []error
+	for _, l := range list {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -4,7 +4,7 @@
 # command's further flags $TESTFLAGS. NO_SKIP=1 makes a skipped test an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/deps.sh
+scripts/deps.sh curl openssl
 
 # Words, as make passes them.
 read -ra packages <<<"${PKG:-./...}"

@@ -73,7 +73,62 @@ func (s *Store) Archive(ctx context.Context, to forks.Hash) (blocks int, freed i
 			return blocks, freed, fmt.Errorf("archive the blocks up to %s: %w", g.top.rec.Hash, err)
 		}
 	}
-	return blocks, freed, nil
+	n, bytes, err := s.archiveOutdated(e)
+	if err != nil {
+		err = fmt.Errorf("archive blocks up to %s: %w", to, err)
+	}
+	return blocks + n, freed + bytes, err
+}
+
+// archiveOutdated does without the checkpoints up to e that still stand on an image
+// below the newest archived group, and keep its tables: those of the blocks that came
+// while its last block's image was made.
+func (s *Store) archiveOutdated(e *entry) (blocks int, freed int64, err error) {
+	s.maintain.mu.Lock()
+	defer s.maintain.mu.Unlock()
+	if held, err := s.entry(e.rec.Hash); err != nil || held != e {
+		return 0, 0, err // it was pruned meanwhile
+	}
+	s.mu.Lock()
+	list := s.outdatedLocked(e)
+	s.mu.Unlock()
+	if len(list) == 0 {
+		return 0, 0, nil
+	}
+	return s.doWithout(needless{checkpoints: list})
+}
+
+// outdatedLocked gives those blocks on the way to e, and on forks that left it; no
+// more than single keys are read through delta by delta.
+func (s *Store) outdatedLocked(e *entry) (list []*entry) {
+	above := make(map[*entry]int) // how far above the image
+	top := e
+	for ; top != nil && top.image == nil; top = top.parent() {
+		above[top] = 0
+	}
+	if top == nil || top.index == nil {
+		return nil
+	}
+	outdated := func(x *entry) bool { return x.seal != nil && x.seal.image != top.rec.Hash }
+	for x := e; x != top; x = x.parent() {
+		if above[x] = x.height - top.height; above[x] <= mostAside && outdated(x) {
+			list = append(list, x)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	for _, x := range s.sortedLocked() { // parents first: forks that left the line
+		if _, ok := above[x]; ok || x.image != nil || x.parent() == e {
+			continue
+		}
+		if n, ok := above[x.parent()]; ok && n < mostAside {
+			if above[x] = n + 1; outdated(x) {
+				list = append(list, x)
+			}
+		}
+	}
+	return list
 }
 
 // unarchived gives the groups up to e that have no index, oldest first.
@@ -105,7 +160,7 @@ func (s *Store) archive(ctx context.Context, x *index) (blocks int, freed int64,
 	}
 	s.maintain.mu.Lock()
 	defer s.maintain.mu.Unlock()
-	return s.doWithout(x)
+	return s.doWithout(s.group(x))
 }
 
 // makeIndex writes the index of a group and records it.
@@ -197,44 +252,45 @@ func (s *Store) writeIndex(ctx context.Context, x *index, path string) (size int
 	return size, sum, errors.Join(stopped, err, m.close())
 }
 
-// doWithout removes the checkpoints and runs of a group that has its index, and
-// those of the forks that left it, with their images, and perhaps the one below.
-func (s *Store) doWithout(x *index) (blocks int, freed int64, err error) {
+// needless is what blocks can do without, of which single keys are read otherwise.
+type needless struct {
+	checkpoints, runs, images []*entry // of which they go
+}
+
+// doWithout removes what is needless.
+func (s *Store) doWithout(n needless) (blocks int, freed int64, err error) {
 	var changes []Change
 	var paths []string
-	var imaged []*entry
 	s.mu.Lock()
-	list := s.groupLocked(x)
-	if e := s.needlessLocked(x); e != nil {
-		imaged = append(imaged, e)
-	}
-	for _, e := range list {
+	for _, e := range n.checkpoints {
 		if e.seal != nil || !e.thin {
 			blocks++
 		}
 		changes = append(changes, Change{Key: sealKey(e.rec.Hash), Value: []byte{sealArchived}})
 		paths = append(paths, s.checkpointPath(e.rec.Block))
-		if e.image != nil && e != x.top {
-			imaged = append(imaged, e)
-		}
+	}
+	for _, e := range n.runs {
 		for _, r := range e.runs {
 			changes = append(changes, Change{Key: runKey(e.rec.Hash, r.count)})
 			paths = append(paths, s.runPath(e.rec.Block, r.count))
 		}
 	}
-	s.mu.Unlock()
-	for _, e := range imaged {
+	for _, e := range n.images {
 		changes = append(changes, Change{Key: imageKey(e.rec.Hash)})
 		paths = append(paths, s.imagePath(e.rec.Block))
 	}
+	s.mu.Unlock()
 	if err := s.recordAll(changes, true); err != nil {
 		return 0, 0, err
 	}
 	s.mu.Lock()
-	for _, e := range list {
-		e.seal, e.thin, e.archived, e.runs = nil, true, true, nil
+	for _, e := range n.checkpoints {
+		e.seal, e.thin, e.archived = nil, true, true
 	}
-	for _, e := range imaged {
+	for _, e := range n.runs {
+		e.runs = nil
+	}
+	for _, e := range n.images {
 		e.image = nil
 	}
 	s.mu.Unlock()
@@ -243,9 +299,9 @@ func (s *Store) doWithout(x *index) (blocks int, freed int64, err error) {
 	return blocks, freed, s.trashAll(paths)
 }
 
-// needlessLocked gives the block below a group where its image can go, since there is
+// oldImageLocked gives the block below a group where its image can go, since there is
 // one not far below: of old images every second one stays.
-func (s *Store) needlessLocked(x *index) *entry {
+func (s *Store) oldImageLocked(x *index) *entry {
 	bottom := x.top.up(x.n)
 	if bottom.image == nil || bottom.index == nil {
 		return nil // the anchor, perhaps
@@ -258,24 +314,34 @@ func (s *Store) needlessLocked(x *index) *entry {
 	return nil
 }
 
-// groupLocked gives the blocks of a group, and those of the short forks that left it.
-func (s *Store) groupLocked(x *index) (list []*entry) {
+// group gives what a group that has its index can do without, and the short forks that
+// left it: all but the image at its end, and perhaps the image below.
+func (s *Store) group(x *index) (n needless) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.oldImageLocked(x); e != nil {
+		n.images = append(n.images, e)
+	}
 	aside := make(map[*entry]int) // how far from the group
 	bottom := x.top.up(x.n)
 	aside[bottom] = 0
 	for e := x.top; e != bottom; e = e.parent() {
 		aside[e] = 0
-		list = append(list, e)
+		n.checkpoints = append(n.checkpoints, e)
 	}
 	for _, e := range s.sortedLocked() { // parents first
 		if _, ok := aside[e]; ok || e.index != nil {
 			continue
 		}
 		up := e.parent()
-		if n, ok := aside[up]; ok && up != x.top && n < mostAside {
-			aside[e] = n + 1
-			list = append(list, e)
+		if far, ok := aside[up]; ok && up != x.top && far < mostAside {
+			aside[e] = far + 1
+			n.checkpoints = append(n.checkpoints, e)
+			if e.image != nil {
+				n.images = append(n.images, e)
+			}
 		}
 	}
-	return list
+	n.runs = n.checkpoints
+	return n
 }

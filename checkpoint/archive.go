@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 
@@ -42,7 +43,10 @@ const mostInGroup = math.MaxUint16
 // checkpoints.
 const mostAside = 32
 
-func (s *Store) indexPath(b forks.Block) string { return s.path(dirIndexes, Name(b)+".sst") }
+// indexPath names the number of blocks too: positions count from the first one.
+func (s *Store) indexPath(x *index) string {
+	return s.path(dirIndexes, fmt.Sprintf("%s-%d.sst", Name(x.top.rec.Block), x.n))
+}
 
 // position is the place in the group of one of its blocks.
 func (x *index) position(e *entry) int { return e.height - (x.top.height - x.n) }
@@ -168,7 +172,7 @@ func (s *Store) makeIndex(ctx context.Context, x *index) error {
 	tmp := s.tmpPath(dirTmp, "index")
 	size, sum, err := s.writeIndex(ctx, x, tmp)
 	if err == nil {
-		err = s.files.rename(tmp, s.indexPath(x.top.rec.Block))
+		err = s.files.rename(tmp, s.indexPath(x))
 	}
 	x.file = tableFile{size: size, sum: sum, checked: true}
 	if err == nil {
@@ -192,10 +196,12 @@ func (s *Store) indexLocked(x *index) {
 	}
 }
 
-// forgetIndex stops using an index that can't be read. It is made again by the next
-// Archive; until then the group's blocks are reached from the image.
+// forgetIndex stops using an index that is damaged or gone. It is made again by the
+// next Archive; until then the group's blocks are reached from the image.
 func (s *Store) forgetIndex(x *index, cause error) {
-	s.log.Warn("forget an index", zap.String("path", s.indexPath(x.top.rec.Block)), zap.Error(cause))
+	if !errors.Is(cause, ErrDamaged) && !errors.Is(cause, fs.ErrNotExist) {
+		return // it may be better the next time
+	}
 	known := false
 	s.mu.Lock()
 	for e, i := x.top, 0; e != nil && i < x.n; e, i = e.parent(), i+1 {
@@ -207,13 +213,24 @@ func (s *Store) forgetIndex(x *index, cause error) {
 	if !known { // any more
 		return
 	}
-	err := s.record(Change{Key: indexKey(x.top.rec.Hash, x.n)}, false)
-	if err == nil {
-		err = s.trash(s.indexPath(x.top.rec.Block))
-	}
-	if err != nil {
-		s.log.Warn("remove an index", zap.Error(err))
-	}
+	s.log.Warn("forget an index", zap.String("path", s.indexPath(x)), zap.Error(cause))
+	s.inBackground(func() {
+		s.building.Lock()
+		defer s.building.Unlock()
+		s.mu.Lock()
+		again := x.top.index != nil
+		s.mu.Unlock()
+		if again {
+			return // it was made again meanwhile
+		}
+		err := s.record(Change{Key: indexKey(x.top.rec.Hash, x.n)}, false)
+		if err == nil {
+			err = s.trash(s.indexPath(x))
+		}
+		if err != nil && !errors.Is(err, ErrClosed) {
+			s.log.Warn("remove an index", zap.Error(err))
+		}
+	})
 }
 
 func (s *Store) writeIndex(ctx context.Context, x *index, path string) (size int64, sum uint64, err error) {

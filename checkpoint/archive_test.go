@@ -211,7 +211,7 @@ func (h *harness) forgetBelow(name string) {
 // made again.
 func TestArchivesThatCantBeUsed(t *testing.T) {
 	index := func(h *harness) string {
-		return filepath.Join(h.dir, "indexes", checkpoint.Name(h.blocks["n07"])+".sst")
+		return filepath.Join(h.dir, "indexes", checkpoint.Name(h.blocks["n07"])+"-4.sst")
 	}
 	spoil := func(t *testing.T, path string) {
 		if err := os.Truncate(path, 20); err != nil {
@@ -226,7 +226,7 @@ func TestArchivesThatCantBeUsed(t *testing.T) {
 			}
 		},
 		"another group's index": func(t *testing.T, h *harness) {
-			other := filepath.Join(h.dir, "indexes", checkpoint.Name(h.blocks["n11"])+".sst")
+			other := filepath.Join(h.dir, "indexes", checkpoint.Name(h.blocks["n11"])+"-4.sst")
 			h.reopen() // an index is looked at when it is used first
 			if err := os.Rename(other, index(h)); err != nil {
 				t.Fatal(err)

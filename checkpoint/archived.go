@@ -89,7 +89,7 @@ func (a *archived) lookUp(dst, key []byte) ([]byte, bool, error) {
 		if by := e.up(back); wrote && by != nil { // else it is below the anchor
 			value, found, err := a.s.storedIn(a.s.deltaPath(by.rec.Block), dst, key)
 			if err == nil && !found {
-				err = fmt.Errorf("%w: block %s did not write what the index %s says", ErrDamaged, by.rec.Hash, a.s.indexPath(x.top.rec.Block))
+				err = fmt.Errorf("%w: block %s did not write what the index %s says", ErrDamaged, by.rec.Hash, a.s.indexPath(x))
 			}
 			return value, found, err
 		}
@@ -138,7 +138,7 @@ func (a *archived) imageAt(e *entry) (DB, error) {
 // writer tells how far above e in its group the newest block is that wrote a stored
 // key, e itself included; wrote is false where none did.
 func (s *Store) writer(x *index, e *entry, key []byte) (back int, wrote bool, err error) {
-	path := s.indexPath(x.top.rec.Block)
+	path := s.indexPath(x)
 	if err := s.checkIndex(x, path); err != nil {
 		return 0, false, err
 	}

@@ -146,8 +146,9 @@ func (s *Store) loadIndex(key, value []byte, recorded map[string]bool) error {
 	if err != nil || e == nil {
 		return err
 	}
-	if path := s.indexPath(e.rec.Block); file.isAt(path) {
-		s.indexLocked(&index{top: e, n: count, file: file})
+	x := &index{top: e, n: count, file: file}
+	if path := s.indexPath(x); file.isAt(path) {
+		s.indexLocked(x)
 		recorded[path] = true
 	}
 	return nil

@@ -27,6 +27,7 @@ type maintenance struct {
 
 	pendingMu sync.Mutex
 	pending   []*entry // newest block of each branch that has grown, oldest first
+	late      []*entry // branches whose image is due, while others are being made
 
 	wake   chan struct{}
 	images chan *entry
@@ -89,6 +90,26 @@ func (m *maintenance) poke(e *entry) {
 	}
 }
 
+// postpone remembers a branch whose image can't be made now.
+func (m *maintenance) postpone(e *entry) {
+	m.pendingMu.Lock()
+	defer m.pendingMu.Unlock()
+	if m.late = append(m.late, e); len(m.late) > maxPending {
+		m.late = m.late[1:]
+	}
+}
+
+// resume looks at the branches again that were postponed.
+func (m *maintenance) resume() {
+	m.pendingMu.Lock()
+	late := m.late
+	m.late = nil
+	m.pendingMu.Unlock()
+	for _, e := range late {
+		m.poke(e)
+	}
+}
+
 func (m *maintenance) next() *entry {
 	m.pendingMu.Lock()
 	defer m.pendingMu.Unlock()
@@ -134,7 +155,8 @@ func (m *maintenance) runsLoop() {
 			if m.s.imageDue(e) != nil {
 				select {
 				case m.images <- e:
-				default: // one is being made; the branch asks again when it grows
+				default: // one is being made, another waits
+					m.postpone(e)
 				}
 			}
 		}
@@ -345,16 +367,15 @@ func (m *maintenance) imagesLoop() {
 		case <-m.done:
 			return
 		case tip := <-m.images:
-			top := m.s.imageDue(tip)
-			if top == nil {
-				continue
+			if top := m.s.imageDue(tip); top != nil {
+				if err := m.s.makeImage(top); err == nil {
+					m.poke(tip)
+				} else if !errors.Is(err, ErrClosed) {
+					m.s.log.Error("make image", zap.Stringer("block", top.rec.Hash), zap.Error(err))
+					m.pause()
+				}
 			}
-			if err := m.s.makeImage(top); err != nil && !errors.Is(err, ErrClosed) {
-				m.s.log.Error("make image", zap.Stringer("block", top.rec.Hash), zap.Error(err))
-				m.pause()
-				continue
-			}
-			m.poke(tip)
+			m.resume()
 		}
 	}
 }

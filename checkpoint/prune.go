@@ -126,7 +126,7 @@ func (s *Store) moveAnchor(e *entry, rec *Record) (report Pruned, err error) {
 	}
 	for _, x := range indexes {
 		changes = append(changes, Change{Key: indexKey(x.top.rec.Hash, x.n)})
-		paths = append(paths, s.indexPath(x.top.rec.Block))
+		paths = append(paths, s.indexPath(x))
 	}
 	forgotten := s.forgotten(len(gone))
 	for _, h := range forgotten {

@@ -35,7 +35,7 @@ func (s *Store) VerifyBlock(h forks.Hash) []error {
 		note("run", s.verifyTable(s.runPath(e.rec.Block, r.count), r.size, r.sum))
 	}
 	if x != nil && x.top == e {
-		note("index", s.verifyTable(s.indexPath(e.rec.Block), x.file.size, x.file.sum))
+		note("index", s.verifyTable(s.indexPath(x), x.file.size, x.file.sum))
 	}
 	if im != nil {
 		note("image", s.verifyImage(e, im))

@@ -63,6 +63,8 @@ type Core interface {
 	PinDirectory(ctx context.Context, id string, access state.PinAccess) (dir string, err error)
 	PinDir(id string) (dir string, ok bool)
 	Pins() []state.PinInfo
+
+	GuardReplays(guard state.ReplayGuard)
 }
 
 var _ Core = (*state.Accessor)(nil)
@@ -76,6 +78,8 @@ type Options struct {
 	Log *zap.Logger
 	// Limits bound what clients may ask for.
 	Limits Limits
+	// Observer is told of requests, for metrics.
+	Observer Observer
 	// Version of the program, for /v1/status and the OpenAPI document.
 	Version string
 	// Config gives the effective configuration, which GET /v1/config shows to
@@ -103,9 +107,13 @@ type Server struct {
 
 	bodies   budget
 	clients  clients
-	drafts   owners // who began each draft
-	pins     owners // who made each pin
+	replays  replays
+	streams  atomic.Int64 // requests of endless routes
+	drafts   owners       // who began each draft
+	pins     owners       // who made each pin
 	starting chan struct{}
+
+	unmatched func(status int, took time.Duration) // told of requests that no route fits; nil for nobody
 
 	openapi []byte // the document
 
@@ -133,6 +141,7 @@ func New(core Core, opts Options) (*Server, error) {
 		s.log = zap.NewNop()
 	}
 	s.bodies.init(limits.Bodies)
+	s.replays.init(&s.limits)
 	s.closing, s.close = context.WithCancel(context.Background())
 	if core != nil {
 		s.setCore(core)
@@ -153,6 +162,7 @@ func (s *Server) setCore(core Core) {
 	default:
 		r.access = access.OpenTable()
 	}
+	core.GuardReplays(s.replays.guard)
 	s.core.Store(r)
 }
 
@@ -163,7 +173,9 @@ func (s *Server) Close() { s.close() }
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f := checkTarget(r); f != nil {
-		s.newCall(nil, w, r).fail(f)
+		c := s.newCall(nil, w, r)
+		defer c.ended()
+		c.fail(f)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -176,6 +188,10 @@ func (s *Server) newCall(rt *route, w http.ResponseWriter, r *http.Request) *cal
 // serve calls a route's handler, and answers with its error.
 func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	c := s.newCall(rt, w, r)
+	if rt.endless {
+		s.streams.Add(1)
+	}
+	defer c.ended()
 	defer func() {
 		switch v := recover(); v {
 		case nil:

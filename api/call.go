@@ -37,6 +37,7 @@ type call struct {
 	query  url.Values
 	tier   string // that served the answer
 	sent   bool   // the answer's head is on its way
+	status int    // of that
 }
 
 func (c *call) routeName() string {
@@ -46,14 +47,8 @@ func (c *call) routeName() string {
 	return c.route.path
 }
 
-// who names the client for limits and ownership: by its token or, on a Unix
-// socket, by its user.
-func (c *call) who() string {
-	if c.client.TCP {
-		return "tcp " + c.client.Name
-	}
-	return "uid " + strconv.Itoa(c.client.UID) + " " + c.client.Name
-}
+// who names the client for limits and ownership.
+func (c *call) who() string { return whoIs(&c.client) }
 
 // checkTarget refuses targets that no route has: before the mux, which would answer
 // some of them by a redirect.
@@ -250,7 +245,7 @@ func (c *call) begin(status int, media string, size int) {
 	}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Server-Timing"] = []string{c.timing()}
-	c.sent = true
+	c.sent, c.status = true, status
 	c.w.WriteHeader(status)
 }
 

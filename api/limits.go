@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -20,12 +21,19 @@ type Limits struct {
 	Blocks int   // between the two of a diff, and of a history; default 16,384
 	Client int   // requests of one client at a time; default 256
 	Stream int   // lines of one import stream; default 1,000,000
+
+	// What brings databases to blocks without a checkpoint; imports by importing roles
+	// are bounded by Rebuilds alone.
+	Replay     int // blocks that one client may have replayed at once; default 16,384
+	ReplayRate int // of which so many come back a second; default 256
+	Rebuilds   int // states that are rebuilt at a time, for readers and as many for imports; default 4
 }
 
 // DefaultLimits are the limits where nothing else is said.
 var DefaultLimits = Limits{
 	Body: 160 << 20, Bodies: 256 << 20, Answer: 64 << 20,
 	Page: 10_000, Keys: 10_000, Blocks: 16_384, Client: 256, Stream: 1_000_000,
+	Replay: 16_384, ReplayRate: 256, Rebuilds: 4,
 }
 
 // Bounds of what is small in any case.
@@ -60,6 +68,8 @@ func (l Limits) withDefaults() (Limits, error) {
 	}{
 		{"Page", &l.Page, DefaultLimits.Page}, {"Keys", &l.Keys, DefaultLimits.Keys}, {"Blocks", &l.Blocks, DefaultLimits.Blocks},
 		{"Client", &l.Client, DefaultLimits.Client}, {"Stream", &l.Stream, DefaultLimits.Stream},
+		{"Replay", &l.Replay, DefaultLimits.Replay}, {"ReplayRate", &l.ReplayRate, DefaultLimits.ReplayRate},
+		{"Rebuilds", &l.Rebuilds, DefaultLimits.Rebuilds},
 	} {
 		if *f.at == 0 {
 			*f.at = f.def
@@ -75,7 +85,10 @@ func (l Limits) withDefaults() (Limits, error) {
 }
 
 // budget is what the bodies in flight may take of memory together.
-type budget struct{ free *semaphore.Weighted }
+type budget struct {
+	free  *semaphore.Weighted
+	taken atomic.Int64 // bytes
+}
 
 func (b *budget) init(size int64) { b.free = semaphore.NewWeighted(size) }
 
@@ -83,6 +96,7 @@ func (b *budget) init(size int64) { b.free = semaphore.NewWeighted(size) }
 // a fault of kind busy.
 func (b *budget) take(ctx context.Context, n int64) error {
 	if b.free.TryAcquire(n) {
+		b.taken.Add(n)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, budgetWait)
@@ -90,6 +104,7 @@ func (b *budget) take(ctx context.Context, n int64) error {
 	if b.free.Acquire(ctx, n) != nil {
 		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again")
 	}
+	b.taken.Add(n)
 	return nil
 }
 
@@ -97,10 +112,14 @@ func (b *budget) more(n int64) error {
 	if !b.free.TryAcquire(n) {
 		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again, with a Content-Length")
 	}
+	b.taken.Add(n)
 	return nil
 }
 
-func (b *budget) giveBack(n int64) { b.free.Release(n) }
+func (b *budget) giveBack(n int64) {
+	b.taken.Add(-n)
+	b.free.Release(n)
+}
 
 // clients counts the requests on their way by client. The zero value has none.
 type clients struct {

@@ -98,6 +98,7 @@ var kinds = map[string]kind{
 	"too-many-requests":      {429, "Too many requests of this client"},
 	"too-many-drafts":        {429, "Too many drafts are open"},
 	"too-many-pins":          {429, "Too many pins"},
+	"replay-limit":           {429, "Too much work on old blocks"},
 	"client-gone":            {499, "The client has gone"},
 	"internal":               {500, "Something is wrong with the server or its disk"},
 	"undecided":              {500, "Whether the block is held is known after a restart"},
@@ -114,6 +115,7 @@ var kinds = map[string]kind{
 type fault struct {
 	Problem
 	retry time.Duration // for Retry-After
+	limit string        // that was reached, where the kind has several
 }
 
 // Error implements error.
@@ -242,6 +244,7 @@ func (f *fault) members(err error) {
 // logged gives the problem of an error; what is the server's doing goes into the log.
 func (c *call) logged(err error) *fault {
 	f := faultOf(err)
+	c.refused(f)
 	if f.Status >= http.StatusInternalServerError && f.Status != http.StatusServiceUnavailable {
 		c.s.log.Error("request failed", zap.String("method", c.r.Method), zap.String("route", c.routeName()),
 			zap.String("kind", f.Kind), zap.Error(err))

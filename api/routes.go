@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"accessor/api/access"
@@ -20,7 +21,8 @@ type route struct {
 	serve        func(*call) error
 	doc          doc
 
-	s *Server
+	s    *Server
+	tell func(status int, took time.Duration) // told of each request; nil for nobody
 }
 
 // roles gives those that may call it.
@@ -44,14 +46,16 @@ func (s *Server) register() error {
 	s.mux = http.NewServeMux()
 	document := newDocument(s.opts.Version)
 	for _, rt := range s.routes() {
-		rt.s = s
+		rt.s, rt.tell = s, s.observed(rt.method, rt.path)
 		s.mux.Handle(rt.method+" "+rt.path, &rt)
 		document.add(&rt)
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		c := s.newCall(nil, w, r)
+		defer c.ended()
 		c.fail(c.noRoute())
 	})
+	s.unmatched = s.observed("", "")
 	var err error
 	s.openapi, err = document.marshal()
 	return err

@@ -183,14 +183,19 @@ func (c *call) streamScan(v *state.View, o state.ScanOptions) error {
 	if limit > 0 {
 		o.Limit++
 	}
-	c.begin(http.StatusOK, typeLines, -1)
 	control := http.NewResponseController(c.w)
 	var out, next []byte
 	n := 0
 	var failed error
 	for p, err := range v.Scan(c.r.Context(), o) {
+		if err != nil && !c.sent {
+			return err // the state can't be read: that is an answer of its own
+		}
 		if failed = err; failed != nil {
 			break
+		}
+		if !c.sent {
+			c.begin(http.StatusOK, typeLines, -1)
 		}
 		if limit > 0 && n == limit {
 			next = bytes.Clone(p.Key)
@@ -209,6 +214,9 @@ func (c *call) streamScan(v *state.View, o state.ScanOptions) error {
 			}
 			out = out[:0]
 		}
+	}
+	if !c.sent {
+		c.begin(http.StatusOK, typeLines, -1) // there are no pairs
 	}
 	if failed != nil {
 		out = c.appendErrorLine(out, failed)

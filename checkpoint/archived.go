@@ -43,7 +43,9 @@ func (s *Store) archivedAt(e *entry) bool {
 }
 
 // Get implements DB.
-func (a *archived) Get(dst, key []byte) ([]byte, bool, error) {
+func (a *archived) Get(dst, key []byte) ([]byte, bool, error) { return a.get(dst, key, askNobody) }
+
+func (a *archived) get(dst, key []byte, ask Ask) ([]byte, bool, error) {
 	if w := a.whole.Load(); w != nil {
 		return w.db.Get(dst, key)
 	}
@@ -51,7 +53,7 @@ func (a *archived) Get(dst, key []byte) ([]byte, bool, error) {
 	if err == nil {
 		return value, found, nil
 	}
-	w, openErr := a.open()
+	w, openErr := a.openAsking(ask)
 	if openErr != nil {
 		return dst, false, errors.Join(err, openErr)
 	}
@@ -206,22 +208,24 @@ func inTable(table Table, dst, key []byte) (value []byte, found bool, err error)
 const manyKeys = 256
 
 // GetMany implements DB.
-func (a *archived) GetMany(keys [][]byte) ([][]byte, error) {
+func (a *archived) GetMany(keys [][]byte) ([][]byte, error) { return a.getMany(keys, askNobody) }
+
+func (a *archived) getMany(keys [][]byte, ask Ask) ([][]byte, error) {
 	if len(keys) >= manyKeys || a.whole.Load() != nil {
-		w, err := a.open()
+		w, err := a.openAsking(ask)
 		if err != nil {
 			return nil, err
 		}
 		return w.db.GetMany(keys)
 	}
-	return getEach(a, keys)
+	return getEach(func(key []byte) ([]byte, bool, error) { return a.get(nil, key, ask) }, keys)
 }
 
 // getEach gives the stored values of keys, read one by one.
-func getEach(db DB, keys [][]byte) ([][]byte, error) {
+func getEach(get func(key []byte) ([]byte, bool, error), keys [][]byte) ([][]byte, error) {
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
-		value, found, err := db.Get(nil, key)
+		value, found, err := get(key)
 		if err != nil {
 			return nil, err
 		}
@@ -234,7 +238,11 @@ func getEach(db DB, keys [][]byte) ([][]byte, error) {
 
 // Scan implements DB.
 func (a *archived) Scan(from, to []byte, keep bool) Iterator {
-	w, err := a.open()
+	return a.scan(from, to, keep, askNobody)
+}
+
+func (a *archived) scan(from, to []byte, keep bool, ask Ask) Iterator {
+	w, err := a.openAsking(ask)
 	if err != nil {
 		return noIterator{err}
 	}
@@ -242,30 +250,33 @@ func (a *archived) Scan(from, to []byte, keep bool) Iterator {
 }
 
 // ScanBack implements DB.
-func (a *archived) ScanBack(from, to []byte) Iterator {
-	w, err := a.open()
+func (a *archived) ScanBack(from, to []byte) Iterator { return a.scanBack(from, to, askNobody) }
+
+func (a *archived) scanBack(from, to []byte, ask Ask) Iterator {
+	w, err := a.openAsking(ask)
 	if err != nil {
 		return noIterator{err}
 	}
 	return w.db.ScanBack(from, to)
 }
 
-// open gives a working database at the block, which the state keeps.
-func (a *archived) open() (*Working, error) {
+// open gives a working database at the block, which the state keeps; made says that
+// it was made for this call.
+func (a *archived) open() (w *Working, made bool, err error) {
 	if w := a.whole.Load(); w != nil {
-		return w, nil
+		return w, false, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if w := a.whole.Load(); w != nil {
-		return w, nil
+		return w, false, nil
 	}
-	w, err := a.s.fromImage(a.at)
+	w, err = a.s.fromImage(a.at)
 	if err != nil {
-		return nil, fmt.Errorf("bring a database to block %s: %w", a.at.rec.Hash, err)
+		return nil, false, fmt.Errorf("bring a database to block %s: %w", a.at.rec.Hash, err)
 	}
 	a.whole.Store(w)
-	return w, nil
+	return w, true, nil
 }
 
 // Close implements DB.

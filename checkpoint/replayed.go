@@ -99,7 +99,9 @@ func (r *replayed) Get(dst, key []byte) ([]byte, bool, error) {
 }
 
 // GetMany implements DB.
-func (r *replayed) GetMany(keys [][]byte) ([][]byte, error) { return getEach(r, keys) }
+func (r *replayed) GetMany(keys [][]byte) ([][]byte, error) {
+	return getEach(func(key []byte) ([]byte, bool, error) { return r.Get(nil, key) }, keys)
+}
 
 // Scan implements DB.
 func (r *replayed) Scan(from, to []byte, keep bool) Iterator {

@@ -13,6 +13,7 @@ import (
 // goroutines; all iterators must be closed before the view is.
 type View struct {
 	h      *handle
+	db     DB // the handle's, or one that asks first; see AskFirst
 	closed bool
 }
 
@@ -75,7 +76,7 @@ func (s *Store) shared(h forks.Hash) *View {
 	defer s.mu.Unlock()
 	if open, ok := s.views[h]; ok {
 		open.users++
-		return &View{h: open}
+		return &View{h: open, db: open.db}
 	}
 	return nil
 }
@@ -88,19 +89,19 @@ func (s *Store) share(h *handle) *View {
 		open.users++
 		s.mu.Unlock()
 		h.drop()
-		return &View{h: open}
+		return &View{h: open, db: open.db}
 	}
 	h.users = 1
 	s.views[h.at.rec.Hash] = h
 	s.mu.Unlock()
-	return &View{h: h}
+	return &View{h: h, db: h.db}
 }
 
 // Detach makes the view independent of the store's files, before some go that it may
 // still need. Errors: those of bringing a database to the block.
 func (v *View) Detach() error {
 	if a, ok := v.h.db.(*archived); ok {
-		_, err := a.open()
+		_, _, err := a.open()
 		return err
 	}
 	return nil // what it needs is open
@@ -112,17 +113,17 @@ func (v *View) At() forks.Block { return v.h.at.rec.Block }
 // Get appends the value of a key to dst; present is false for a key that the
 // state doesn't hold.
 func (v *View) Get(dst, key []byte) (value []byte, present bool, err error) {
-	return getState(v.h.db, dst, key)
+	return getState(v.db, dst, key)
 }
 
 // GetMany gives the values of keys in strictly ascending order; nil for those that
 // the state doesn't hold.
 func (v *View) GetMany(keys [][]byte) ([][]byte, error) {
-	return getMany(v.h.db, storedKeys(tagState, keys))
+	return getMany(v.db, storedKeys(tagState, keys))
 }
 
 // Scan walks the state's keys in [from, to); an empty to means no upper end.
-func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.h.db, from, to) }
+func (v *View) Scan(from, to []byte) StateIterator { return scanState(v.db, from, to) }
 
 // ScanBack walks the same keys in descending order.
 func (v *View) ScanBack(from, to []byte) StateIterator {
@@ -130,11 +131,11 @@ func (v *View) ScanBack(from, to []byte) StateIterator {
 	if len(to) > 0 {
 		end = appendStateKey(nil, to)
 	}
-	return StateIterator{it: v.h.db.ScanBack(appendStateKey(nil, from), end)}
+	return StateIterator{it: v.db.ScanBack(appendStateKey(nil, from), end)}
 }
 
 // Trie gives the commitment's records of the state.
-func (v *View) Trie() Records { return Records{v.h.db} }
+func (v *View) Trie() Records { return Records{v.db} }
 
 // Records are what a commitment keeps of a state beside its pairs, such as the
 // nodes of a trie. They are safe for concurrent use as long as what they were

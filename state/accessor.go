@@ -87,6 +87,7 @@ type Accessor struct {
 	drafts     drafts
 	owner      string
 	observer   Observer
+	guard      replayGuard
 	log        *zap.Logger
 
 	// labels makes one change of head and finalized follow the other, on disk

@@ -107,7 +107,7 @@ func (a *Accessor) PinDirectory(ctx context.Context, id string, access PinAccess
 	a.pinDirs.set(id, true) // whatever of it is made
 	err = a.store.PinCheckpoint(b.Hash, id, access)
 	if err != nil && !leaveAsIs(err) {
-		w, _, walkErr := a.walkTo(ctx, b)
+		w, _, walkErr := a.walkTo(ctx, b, reading)
 		if err = walkErr; err == nil {
 			err = a.store.PinWorking(w, id, access)
 			w.Drop()

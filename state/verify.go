@@ -49,7 +49,7 @@ func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
 		defer v.Close()
 		return a.verifyTrie(b, func() checkpoint.StateIterator { return v.Scan(nil, nil) }, v.Trie())
 	}
-	w, _, err := a.walkTo(ctx, b)
+	w, _, err := a.walkTo(ctx, b, reading)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (a *Accessor) reseal(ctx context.Context, b forks.Block) (made bool, err er
 			return made, nil
 		}
 	}
-	w, _, err := a.walkTo(ctx, b)
+	w, _, err := a.walkTo(ctx, b, reading)
 	if err != nil {
 		return false, err
 	}

@@ -22,6 +22,9 @@ type View struct {
 	b forks.Block
 	// path is the block's in the read cache; nil where its reads don't go there.
 	path *cache.Path
+	// opener is the context that the view was asked for with: for its values, of whom
+	// replays are asked for.
+	opener context.Context //nolint:containedctx // it isn't waited for
 
 	mu     sync.Mutex
 	closed bool                            // guarded by mu
@@ -33,6 +36,7 @@ type View struct {
 // damaged is made again. With a read cache that is left to the first read that
 // needs the checkpoint. Errors: ErrUnknownBlock, ErrUnavailable, and the store's.
 func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
+	opener := ctx
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +46,7 @@ func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{a: a, b: b}
+	v := &View{a: a, b: b, opener: opener}
 	if a.reads.cache != nil {
 		v.path = a.reads.cache.At(h)
 	}
@@ -79,6 +83,7 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state at block %s: %w", v.b.Hash, err)
 	}
+	v.guarded(cv)
 	v.state.Store(cv)
 	return cv, nil
 }
@@ -110,7 +115,7 @@ func (v *View) checkpoint(ctx context.Context) (*checkpoint.View, error) {
 		return nil, err
 	}
 	defer end()
-	return v.open(ctx)
+	return v.open(onBehalf{ctx, v.opener})
 }
 
 // Close gives the view back. Closing twice is safe; the view is used by nobody by
@@ -137,7 +142,7 @@ func leaveAlone(err error) bool {
 // rebuild brings a working database to a block whose checkpoint can't be used
 // and, where nobody else is at it, seals the checkpoint again.
 func (a *Accessor) rebuild(ctx context.Context, b forks.Block, cause error) (*checkpoint.View, error) {
-	w, walk, err := a.walkTo(ctx, b)
+	w, walk, err := a.walkTo(ctx, b, reading)
 	if err != nil {
 		return nil, err
 	}

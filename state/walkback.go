@@ -46,16 +46,34 @@ func (a *Accessor) workingAt(ctx context.Context, b forks.Block) (*checkpoint.Wo
 	if err != nil || w != nil {
 		return w, nil, err
 	}
-	return a.walkTo(ctx, b)
+	return a.walkTo(ctx, b, importing)
 }
 
+// What a database is brought to a block for.
+const (
+	reading   = false
+	importing = true
+)
+
 // walkTo clones the nearest usable checkpoint or image at or above b and replays
-// from there.
-func (a *Accessor) walkTo(ctx context.Context, b forks.Block) (*checkpoint.Working, *WalkBack, error) {
+// from there. The guard is asked before, once it is known how many blocks that takes.
+func (a *Accessor) walkTo(ctx context.Context, b forks.Block, purpose bool) (_ *checkpoint.Working, _ *WalkBack, err error) {
 	var obstacles []Obstacle
+	var done func(did bool) // nil until the guard was asked
+	defer func() {
+		if done != nil {
+			done(true)
+		}
+	}()
 	for i, anc := range a.ancestors(b.Hash) {
 		if err := context.Cause(ctx); err != nil {
 			return nil, nil, err
+		}
+		// An import on a block with a checkpoint goes on from its clone: no replay.
+		if (i > 0 || purpose == reading) && done == nil && a.store.Promising(anc.Hash) {
+			if done, err = a.askReplay(ctx, Replay{Block: b, Blocks: i, Import: purpose}); err != nil {
+				return nil, nil, err
+			}
 		}
 		w, err := a.clone(anc)
 		if err != nil {

@@ -41,7 +41,7 @@ type Stats struct {
 	// don't go through the cache.
 	CheckpointReads int64
 
-	Clones, Adopted, Ingested, Sealed, Runs, Images, Settles int64 // see checkpoint.Stats
+	Clones, Adopted, Ingested, Sealed, Runs, Images, Settles, Archived int64 // see checkpoint.Stats
 
 	// DiskBytes is the space that the store took when it was measured last: by
 	// retention where there is a budget, and by DiskUsage. 0 before that.
@@ -93,7 +93,7 @@ func (a *Accessor) Stats() Stats {
 	s.CheckpointReads = a.reads.fromDisk.Load()
 	done := a.store.Stats()
 	s.Clones, s.Adopted, s.Ingested, s.Sealed = done.Clones.Load(), done.Adopted.Load(), done.Ingested.Load(), done.Sealed.Load()
-	s.Runs, s.Images, s.Settles = done.Runs.Load(), done.Images.Load(), done.Settles.Load()
+	s.Runs, s.Images, s.Settles, s.Archived = done.Runs.Load(), done.Images.Load(), done.Settles.Load(), done.Archived.Load()
 	s.DiskBytes, s.DiskBudget = a.measured.Load(), a.retention.DiskBytes
 	s.Events, s.OldestEvent, s.NewestEvent = a.store.EventsKept()
 	s.MissingDeltas = a.store.MissingDeltas()

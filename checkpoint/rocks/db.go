@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -23,6 +24,9 @@ type db struct {
 	db   *grocksdb.DB
 	get  *grocksdb.ReadOptions
 	scan *grocksdb.ReadOptions
+
+	engine  *Engine    // among whose open databases it is; nil for none
+	closing sync.Mutex // keeps the database open while it is measured
 }
 
 func newDB(dir string, d *grocksdb.DB) *db {
@@ -38,7 +42,7 @@ func (e *Engine) OpenReadOnly(dir string) (checkpoint.DB, error) {
 	if err != nil {
 		return nil, wrap("open database", dir, err)
 	}
-	return newDB(dir, d), nil
+	return e.tracked(newDB(dir, d)), nil
 }
 
 // leastRoom is the room for a value that Get makes before it knows its size.
@@ -143,8 +147,13 @@ func (d *db) newIterator(it *grocksdb.Iterator, end []byte) *iterator {
 }
 
 func (d *db) Close() error {
+	d.closing.Lock()
+	defer d.closing.Unlock()
 	if d.db == nil {
 		return nil
+	}
+	if d.engine != nil {
+		d.engine.open.remove(d)
 	}
 	d.db.Close()
 	d.get.Destroy()
@@ -186,7 +195,7 @@ func (e *Engine) OpenWorking(dir string) (checkpoint.WorkingDB, error) {
 	if err != nil {
 		return nil, wrap("open database", dir, err)
 	}
-	return &workingDB{db: newDB(dir, d), ingest: newIngestOptions(false)}, nil
+	return &workingDB{db: e.tracked(newDB(dir, d)), ingest: newIngestOptions(false)}, nil
 }
 
 // newIngestOptions are the options of an ingestion that moves the names that it

@@ -39,6 +39,7 @@ type Options struct {
 // Engine opens RocksDB databases with one set of options and one block cache.
 type Engine struct {
 	cache  *grocksdb.Cache
+	open   openDBs
 	closed bool
 
 	read    *grocksdb.Options // sealed databases, tables

@@ -71,6 +71,7 @@ func (c *Config) API() api.Limits {
 	return api.Limits{
 		Body: int64(l.Body), Bodies: int64(l.Bodies), Answer: int64(l.Answer),
 		Page: l.Page, Keys: l.Keys, Blocks: l.Blocks, Client: l.Client, Stream: l.Stream,
+		Replay: l.Replay, ReplayRate: l.ReplayRate, Rebuilds: l.Rebuilds,
 	}
 }
 

@@ -58,6 +58,9 @@ type Limits struct {
 	Blocks        int      `key:"blocks" doc:"blocks between the two of a diff, and of a history"`
 	Client        int      `key:"client" doc:"requests of one client at a time"`
 	Stream        int      `key:"stream" doc:"lines of one import stream"`
+	Replay        int      `key:"replay" doc:"blocks that one client may have replayed at once, to read old blocks that have no checkpoint"`
+	ReplayRate    int      `key:"replay_rate" doc:"blocks of these that come back to it in a second"`
+	Rebuilds      int      `key:"rebuilds" doc:"states of such blocks that are rebuilt at a time for readers, and as many for imports"`
 	Connections   int      `key:"connections" doc:"connections at a time; one more takes the place of the one idle longest"`
 	HeaderBytes   Size     `key:"header_bytes" doc:"bytes of a request's header, about"`
 	HeaderTimeout Duration `key:"header_timeout" doc:"time for a request's header to come"`
@@ -144,6 +147,7 @@ func Default(runtimeDir string) Config {
 		Limits: Limits{
 			WriteSet: 64 << 20, Value: 16 << 20, Body: Size(l.Body), Bodies: Size(l.Bodies), Answer: Size(l.Answer),
 			Page: l.Page, Keys: l.Keys, Blocks: l.Blocks, Client: l.Client, Stream: l.Stream,
+			Replay: l.Replay, ReplayRate: l.ReplayRate, Rebuilds: l.Rebuilds,
 			Connections: 1024, HeaderBytes: 16 << 10,
 			HeaderTimeout: 5 * second, IdleTimeout: 120 * second, StallTimeout: 60 * second,
 		},

@@ -17,6 +17,7 @@ type gauges struct {
 	turned *prometheus.Desc
 	reads  *prometheus.Desc
 	stats  []stat
+	below  *below
 }
 
 // stat is a figure of the store's.
@@ -37,6 +38,7 @@ func newGauges(source *atomic.Pointer[Source]) *gauges {
 		ready:  desc("ready", "1 while imports are taken."),
 		open:   desc("connections", "Connections of clients."),
 		turned: desc("connections_turned_away_total", "Connections refused, or closed while idle to make room."),
+		below:  newBelow(),
 		reads:  desc("reads_total", "Keys read, by where they were found.", "tier"),
 	}
 	gauge := func(name, help string, get func(*state.Stats) float64) {
@@ -94,6 +96,7 @@ func storeStats(gauge, counter add) {
 	counter("store_sealed_total", "Checkpoints sealed.", func(s *state.Stats) float64 { return float64(s.Sealed) })
 	counter("store_runs_total", "Runs of write sets made.", func(s *state.Stats) float64 { return float64(s.Runs) })
 	counter("store_images_total", "Images of the state made.", func(s *state.Stats) float64 { return float64(s.Images) })
+	counter("store_archived_total", "Blocks archived.", func(s *state.Stats) float64 { return float64(s.Archived) })
 	counter("store_settles_total", "Imports that had to wait for runs.", func(s *state.Stats) float64 { return float64(s.Settles) })
 }
 
@@ -112,6 +115,7 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range g.stats {
 		ch <- s.desc
 	}
+	g.below.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -125,6 +129,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(g.open, float64(open))
 		ch <- prometheus.MustNewConstMetric(g.turned, prometheus.CounterValue, float64(turned))
 	}
+	g.below.collect(source, ch)
 	var s state.Stats
 	ok := false
 	if source.Stats != nil {

@@ -4,7 +4,8 @@
 // It decides nothing, and knows nothing of who asks.
 //
 // Invariants: counting never waits and does no I/O; a scrape reads what is in
-// memory; no label has values that come from clients.
+// memory; no label has values that come from clients, but the hashes of a few blocks
+// that are held.
 package metrics
 
 import (
@@ -29,6 +30,12 @@ type Source struct {
 	Stats func() (s state.Stats, ok bool)
 	// Connections gives how many are open, and how many were turned away.
 	Connections func() (open int, turned uint64)
+	// Load says what the server has on its way; ok is false while there is none.
+	Load func() (l Load, ok bool)
+	// Engine says what the storage engine uses; ok is false where it doesn't tell.
+	Engine func() (u state.EngineUsage, ok bool)
+	// Forks gives the branches above the finalized block, at most so many.
+	Forks func(most int) []state.Fork
 }
 
 // Metrics counts. It is safe for concurrent use. See New.
@@ -48,6 +55,8 @@ type Metrics struct {
 	thinned       prometheus.Counter
 	freed         prometheus.Counter
 	drafts        *prometheus.CounterVec
+	requests      *prometheus.HistogramVec
+	refused       *prometheus.CounterVec
 }
 
 // How imports end.
@@ -74,6 +83,7 @@ func New(version, engine string) *Metrics {
 	m.registry.MustRegister(info)
 	m.makeImports()
 	m.makeRetention()
+	m.makeHTTP()
 	return m
 }
 
@@ -162,6 +172,7 @@ func (m *Metrics) importEnded(i state.Imported) {
 // theBlocks are the errors that say that a block, or who sent it, is wrong.
 var theBlocks = []error{
 	state.ErrUnknownParent, state.ErrSlotOrder, state.ErrPriorRoot, state.ErrWrongRoot, state.ErrConflict, state.ErrInvalid,
+	state.ErrReplayRefused,
 }
 
 func resultOf(i *state.Imported) string {

@@ -93,10 +93,7 @@ func TestStats(t *testing.T) {
 	s.CacheReady = true
 	s.Head, s.Finalized, s.Anchor = forks.Block{Slot: 9}, forks.Block{Slot: 7}, forks.Block{Slot: 5}
 	m := New("", "")
-	m.SetSource(Source{
-		Stats:       func() (state.Stats, bool) { return s, true },
-		Connections: func() (int, uint64) { return 3, 4 },
-	})
+	m.SetSource(whole(&s))
 	text := scrape(t, m)
 	expect(t, text, "accessor_open 1", "accessor_ready 1", "accessor_head_slot 9", "accessor_finalized_slot 7", "accessor_anchor_slot 5",
 		"accessor_connections 3", "accessor_connections_turned_away_total 4", "accessor_cache_ready 1",
@@ -113,5 +110,69 @@ func TestStats(t *testing.T) {
 	expect(t, scrape(t, m), "accessor_ready 0")
 	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+// whole has a source for everything.
+func whole(stats *state.Stats) Source {
+	return Source{
+		Stats:       func() (state.Stats, bool) { return *stats, true },
+		Connections: func() (int, uint64) { return 3, 4 },
+		Load:        func() (Load, bool) { return Load{Bodies: 5, Budget: 6, Subscribers: 7}, true },
+		Engine: func() (state.EngineUsage, bool) {
+			return state.EngineUsage{CacheBytes: 11, CachePinned: 12, CacheCapacity: 13, Databases: 14, TableReaders: 15}, true
+		},
+		Forks: func(int) []state.Fork { return []state.Fork{{Head: true, Blocks: 16}} },
+	}
+}
+
+func TestBelow(t *testing.T) {
+	m := New("", "")
+	source := whole(&state.Stats{})
+	forkList := []state.Fork{{Head: true, Blocks: 3, Tables: 9}, {First: forks.Block{Hash: forks.Hash{0xab, 1}}, Blocks: 2, Behind: 4, Tables: 1}}
+	source.Forks = func(most int) []state.Fork {
+		if most != 16 {
+			t.Errorf("asked for %d branches, want 16", most)
+		}
+		return forkList
+	}
+	m.SetSource(source)
+	expect(t, scrape(t, m), "accessor_http_body_bytes 5", "accessor_http_body_budget_bytes 6", "accessor_http_subscribers 7",
+		"accessor_engine_cache_bytes 11", "accessor_engine_cache_pinned_bytes 12", "accessor_engine_cache_capacity_bytes 13",
+		"accessor_engine_databases 14", "accessor_engine_table_reader_bytes 15",
+		`accessor_fork_blocks{fork="head"} 3`, `accessor_fork_slots_behind{fork="head"} 0`, `accessor_fork_tables{fork="head"} 9`,
+		`accessor_fork_blocks{fork="ab01000000000000"} 2`, `accessor_fork_slots_behind{fork="ab01000000000000"} 4`)
+	forkList = forkList[:1]
+	if text := scrape(t, m); strings.Contains(text, "ab01") {
+		t.Error("a branch that is gone still has gauges")
+	}
+}
+
+func TestRequests(t *testing.T) {
+	m := New("", "")
+	get, none := m.Route("GET", "/v1/blocks/{id}"), m.Route("", "")
+	if text := scrape(t, m); !strings.Contains(text, `accessor_http_request_seconds_count{class="2xx",method="GET",route="/v1/blocks/{id}"} 0`) {
+		t.Error("a route isn't there from the start")
+	}
+	get(200, 2*time.Millisecond)
+	get(206, 40*time.Millisecond)
+	get(404, time.Millisecond)
+	for _, odd := range []int{0, -5, 1 << 40, 600} {
+		get(odd, time.Second)
+	}
+	none(404, time.Microsecond)
+	m.Refusable("size", "too-large")
+	m.Refused("client", "too-many-requests")
+	series := `{class="2xx",method="GET",route="/v1/blocks/{id}"`
+	expect(t, scrape(t, m),
+		"accessor_http_request_seconds_count"+series+"} 2",
+		"accessor_http_request_seconds_bucket"+series+`,le="0.003"} 1`,
+		`accessor_http_request_seconds_count{class="4xx",method="GET",route="/v1/blocks/{id}"} 1`,
+		`accessor_http_request_seconds_count{class="none",method="GET",route="/v1/blocks/{id}"} 4`,
+		`accessor_http_request_seconds_count{class="4xx",method="none",route="none"} 1`,
+		`accessor_http_refused_total{kind="too-large",limit="size"} 0`,
+		`accessor_http_refused_total{kind="too-many-requests",limit="client"} 1`)
+	if n := testing.AllocsPerRun(100, func() { get(200, time.Millisecond) }); n > 0 {
+		t.Errorf("counting a request allocates %v times", n)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/linxGnu/grocksdb"
@@ -38,9 +39,11 @@ type Options struct {
 
 // Engine opens RocksDB databases with one set of options and one block cache.
 type Engine struct {
-	cache  *grocksdb.Cache
-	open   openDBs
-	closed bool
+	cache *grocksdb.Cache
+	open  openDBs
+
+	measuring sync.Mutex // keeps the cache while it is measured
+	closed    bool       // guarded by measuring
 
 	read    *grocksdb.Options // sealed databases, tables
 	working *grocksdb.Options // working databases, new tables: without syncs
@@ -117,6 +120,8 @@ func handle(v unsafe.Pointer) unsafe.Pointer { return *(*unsafe.Pointer)(v) }
 
 // Close frees the engine's options and cache.
 func (e *Engine) Close() {
+	e.measuring.Lock()
+	defer e.measuring.Unlock()
 	if e.closed {
 		return
 	}

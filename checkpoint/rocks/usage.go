@@ -47,8 +47,13 @@ func (e *Engine) tracked(d *db) *db {
 	return d
 }
 
-// Usage implements checkpoint.Measured.
+// Usage implements checkpoint.Measured. Of a closed engine it is zero.
 func (e *Engine) Usage() checkpoint.Usage {
+	e.measuring.Lock()
+	defer e.measuring.Unlock()
+	if e.closed {
+		return checkpoint.Usage{}
+	}
 	u := checkpoint.Usage{
 		CacheBytes:    int64(e.cache.GetUsage()),
 		CachePinned:   int64(e.cache.GetPinnedUsage()),

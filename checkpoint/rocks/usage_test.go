@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"accessor/checkpoint"
 )
 
 // TestUsage: databases count while they are open; measuring them while they are closed
@@ -63,5 +65,9 @@ func TestUsage(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
+	}
+	e.Close()
+	if u := e.Usage(); u != (checkpoint.Usage{}) {
+		t.Errorf("%+v of a closed engine", u)
 	}
 }

@@ -56,7 +56,10 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	s.server = listen.NewServer(http.HandlerFunc(s.serveHTTP), opts)
 	opts.Connections = healthConnections
 	s.health = listen.NewServer(http.HandlerFunc(s.serveHealth), opts)
-	s.metrics.SetSource(metrics.Source{Stats: s.stats, Connections: s.server.Connections})
+	s.metrics.SetSource(metrics.Source{
+		Stats: s.stats, Connections: s.server.Connections, Load: s.load, Forks: s.forks,
+		Engine: s.engineUsage,
+	})
 	return s, nil
 }
 
@@ -70,6 +73,34 @@ func (s *service) stats() (st state.Stats, ok bool) {
 		return st, false
 	}
 	return acc.Stats(), true
+}
+
+// engineUsage is what the storage engine uses, where there is a store.
+func (s *service) engineUsage() (u state.EngineUsage, ok bool) {
+	acc := s.core.Load()
+	if acc == nil {
+		return u, false
+	}
+	return acc.EngineUsage()
+}
+
+// forks are the branches, where there is a store.
+func (s *service) forks(most int) []state.Fork {
+	acc := s.core.Load()
+	if acc == nil {
+		return nil
+	}
+	return acc.Forks(most)
+}
+
+// load is what the API has on its way, where there is one.
+func (s *service) load() (l metrics.Load, ok bool) {
+	up := s.handler.Load()
+	if up == nil {
+		return l, false
+	}
+	now := up.Load()
+	return metrics.Load{Bodies: now.Bodies, Budget: now.Budget, Subscribers: now.Streams}, true
 }
 
 // run serves until the context ends.
@@ -151,8 +182,12 @@ func (s *service) startHealth(serving *errgroup.Group) error {
 func (s *service) makeHandler() error {
 	opts := api.Options{
 		Log: s.log, Limits: s.config.API(), Version: versionText(),
-		Config: func() any { return s.config.Effective() },
-		Ready:  s.ready,
+		Config:   func() any { return s.config.Effective() },
+		Ready:    s.ready,
+		Observer: api.Observer{Route: s.metrics.Route, Refused: s.metrics.Refused},
+	}
+	for _, r := range api.Refusals() {
+		s.metrics.Refusable(r.Limit, r.Kind)
 	}
 	var err error
 	if opts.PinAccess, err = s.config.PinAccess(); err != nil {

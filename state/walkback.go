@@ -49,15 +49,17 @@ func (a *Accessor) workingAt(ctx context.Context, b forks.Block) (*checkpoint.Wo
 	return a.walkTo(ctx, b, importing)
 }
 
-// What a database is brought to a block for.
+// purpose is what a database is brought to a block for.
+type purpose int
+
 const (
-	reading   = false
-	importing = true
+	reading purpose = iota
+	importing
 )
 
 // walkTo clones the nearest usable checkpoint or image at or above b and replays
 // from there. The guard is asked before, once it is known how many blocks that takes.
-func (a *Accessor) walkTo(ctx context.Context, b forks.Block, purpose bool) (_ *checkpoint.Working, _ *WalkBack, err error) {
+func (a *Accessor) walkTo(ctx context.Context, b forks.Block, why purpose) (_ *checkpoint.Working, _ *WalkBack, err error) {
 	var obstacles []Obstacle
 	var done func(did bool) // nil until the guard was asked
 	defer func() {
@@ -70,8 +72,8 @@ func (a *Accessor) walkTo(ctx context.Context, b forks.Block, purpose bool) (_ *
 			return nil, nil, err
 		}
 		// An import on a block with a checkpoint goes on from its clone: no replay.
-		if (i > 0 || purpose == reading) && done == nil && a.store.Promising(anc.Hash) {
-			if done, err = a.askReplay(ctx, Replay{Block: b, Blocks: i, Import: purpose}); err != nil {
+		if (i > 0 || why == reading) && done == nil && a.store.Promising(anc.Hash) {
+			if done, err = a.askReplay(ctx, Replay{Block: b, Blocks: i, Import: why == importing}); err != nil {
 				return nil, nil, err
 			}
 		}

@@ -51,6 +51,7 @@ type Core interface {
 	ImportWithin(ctx context.Context, b *state.Block, wait time.Duration) (state.Result, error)
 	SetHead(h forks.Hash) error
 	Finalize(ctx context.Context, h forks.Hash) ([]forks.Block, error)
+	Subscribe(after uint64, kinds ...state.EventKind) *state.Subscription
 
 	BeginDraft(ctx context.Context, parent forks.Hash, slot forks.Slot, opts state.DraftOptions) (*state.Draft, error)
 	DraftByID(id string) (*state.Draft, error)
@@ -90,6 +91,11 @@ type Options struct {
 	// Ready gives a reason why the service isn't ready beside those that the core
 	// knows, such as that it is stopping; nil for none.
 	Ready func() error
+	// Heartbeat is how often a stream of events shows that it lives. Default 15 s.
+	Heartbeat time.Duration
+	// Stall is how long a reader may leave events unread, once the buffers on the way
+	// are full, before it is cut off. Default 30 s.
+	Stall time.Duration
 	// Start makes a store from an anchor, for a Server that was made without a core:
 	// PUT /v1/anchor calls it once at a time, until it gives a core. The name is that
 	// of the commitment in the state file, empty where the file names none. Default:
@@ -105,13 +111,14 @@ type Server struct {
 	mux    *http.ServeMux
 	core   atomic.Pointer[running] // nil until there is a store
 
-	bodies   budget
-	clients  clients
-	replays  replays
-	streams  atomic.Int64 // requests of endless routes
-	drafts   owners       // who began each draft
-	pins     owners       // who made each pin
-	starting chan struct{}
+	bodies      budget
+	clients     clients
+	replays     replays
+	streams     atomic.Int64 // requests of endless routes
+	subscribers subscribers
+	drafts      owners // who began each draft
+	pins        owners // who made each pin
+	starting    chan struct{}
 
 	unmatched func(status int, took time.Duration) // told of requests that no route fits; nil for nobody
 
@@ -139,6 +146,12 @@ func New(core Core, opts Options) (*Server, error) {
 	s := &Server{opts: opts, log: opts.Log, limits: limits, starting: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = zap.NewNop()
+	}
+	if s.opts.Heartbeat <= 0 {
+		s.opts.Heartbeat = heartbeat
+	}
+	if s.opts.Stall <= 0 {
+		s.opts.Stall = eventStall
 	}
 	s.bodies.init(limits.Bodies)
 	s.replays.init(&s.limits)

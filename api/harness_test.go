@@ -86,6 +86,7 @@ type server struct {
 	*api.Server
 	t      testing.TB
 	acc    *state.Accessor
+	config state.Config
 	states map[string]contents
 	slots  map[string]forks.Slot
 	roles  access.Roles
@@ -96,13 +97,13 @@ type server struct {
 // newServer makes a store whose anchor is alfred, at slot 0.
 func newServer(t testing.TB, opts api.Options) *server {
 	t.Helper()
-	s := &server{t: t, states: make(map[string]contents), slots: map[string]forks.Slot{"alfred": 0}, roles: access.All}
+	s := &server{t: t, config: storeConfig(t), states: make(map[string]contents), slots: map[string]forks.Slot{"alfred": 0}, roles: access.All}
 	kv := contents{item("entropy"): "chaos", item("statistics"): "figures", item("account:7"): "seven"}
 	for i := range 20 {
 		kv[key("anchor "+string(rune('a'+i)))] = strings.Repeat("a", i*3)
 	}
 	s.states["alfred"] = kv
-	acc, err := state.Create(storeConfig(t), state.Anchor{Hash: hash("alfred"), Root: kv.root(t), Pairs: kv.pairs()})
+	acc, err := state.Create(s.config, state.Anchor{Hash: hash("alfred"), Root: kv.root(t), Pairs: kv.pairs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +194,15 @@ func (s *server) do(head string, body []byte, headers ...string) *answer {
 		s.doc.check(s.t, r, body, w)
 	}
 	return &answer{s.t, w}
+}
+
+// within sends a request that has so much time, by who has the roles of the server.
+func (s *server) within(ctx context.Context, head string) *httptest.ResponseRecorder {
+	s.t.Helper()
+	r := s.request(head, nil, nil)
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r.WithContext(access.WithClient(ctx, access.ClientOf(r.Context()))))
+	return w
 }
 
 // stream sends a body of unknown length.

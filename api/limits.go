@@ -27,6 +27,8 @@ type Limits struct {
 	Replay     int // blocks that one client may have replayed at once; default 16,384
 	ReplayRate int // of which so many come back a second; default 256
 	Rebuilds   int // states that are rebuilt at a time, for readers and as many for imports; default 4
+	Subscribers    int // streams of events of one client at a time; default 128
+	AllSubscribers int // streams of events in all; default 512
 }
 
 // DefaultLimits are the limits where nothing else is said.
@@ -34,6 +36,7 @@ var DefaultLimits = Limits{
 	Body: 160 << 20, Bodies: 256 << 20, Answer: 64 << 20,
 	Page: 10_000, Keys: 10_000, Blocks: 16_384, Client: 256, Stream: 1_000_000,
 	Replay: 16_384, ReplayRate: 256, Rebuilds: 4,
+	Subscribers: 128, AllSubscribers: 512,
 }
 
 // Bounds of what is small in any case.
@@ -70,6 +73,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"Client", &l.Client, DefaultLimits.Client}, {"Stream", &l.Stream, DefaultLimits.Stream},
 		{"Replay", &l.Replay, DefaultLimits.Replay}, {"ReplayRate", &l.ReplayRate, DefaultLimits.ReplayRate},
 		{"Rebuilds", &l.Rebuilds, DefaultLimits.Rebuilds},
+		{"Subscribers", &l.Subscribers, DefaultLimits.Subscribers}, {"AllSubscribers", &l.AllSubscribers, DefaultLimits.AllSubscribers},
 	} {
 		if *f.at == 0 {
 			*f.at = f.def

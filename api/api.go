@@ -91,6 +91,9 @@ type Options struct {
 	// Ready gives a reason why the service isn't ready beside those that the core
 	// knows, such as that it is stopping; nil for none.
 	Ready func() error
+	// BodyTime is how long a body may take beside the second that each MiB of it may.
+	// Default 10 s.
+	BodyTime time.Duration
 	// Heartbeat is how often a stream of events shows that it lives. Default 15 s.
 	Heartbeat time.Duration
 	// Stall is how long a reader may leave events unread, once the buffers on the way
@@ -147,6 +150,9 @@ func New(core Core, opts Options) (*Server, error) {
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
+	if s.opts.BodyTime <= 0 {
+		s.opts.BodyTime = bodyStart
+	}
 	if s.opts.Heartbeat <= 0 {
 		s.opts.Heartbeat = heartbeat
 	}
@@ -185,6 +191,14 @@ func (s *Server) Close() { s.close() }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		// What a handler leaves of a body net/http reads, for as long as the client likes:
+		// before it sends the answer's head, and after the handler.
+		control := http.NewResponseController(w)
+		bound := func() { _ = control.SetReadDeadline(time.Now().Add(s.opts.BodyTime)) }
+		bound()
+		defer bound()
+	}
 	if f := checkTarget(r); f != nil {
 		c := s.newCall(nil, w, r)
 		defer c.ended()

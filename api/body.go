@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// A body must come at this pace at least, in bytes a second, after a time to begin:
-// it takes of the budget as long as it is on its way.
+// A body must come at this pace at least, in bytes a second, after a time to begin
+// (Options.BodyTime): it takes of the budget as long as it is on its way.
 const (
 	bodyPace  = 1 << 20
 	bodyStart = 10 * time.Second
@@ -42,6 +42,7 @@ func (c *call) bodyForm(offered ...string) (string, error) {
 // body reads the whole body, of which limit bytes at most are taken, and calls use
 // with it; its memory comes from the budget until use returns.
 func (c *call) body(limit int64, use func([]byte) error) error {
+	limit = min(limit, c.s.limits.Bodies)
 	size := c.r.ContentLength
 	if size > limit {
 		return newFault("too-large", "a body of %d bytes, at most %d", size, limit)
@@ -65,7 +66,7 @@ func (c *call) body(limit int64, use func([]byte) error) error {
 	control := http.NewResponseController(c.w)
 	deadline := func() {
 		// Without effect where the connection has no deadlines, as in tests.
-		_ = control.SetReadDeadline(time.Now().Add(bodyStart + time.Duration(size/bodyPace)*time.Second))
+		_ = control.SetReadDeadline(time.Now().Add(c.s.opts.BodyTime + time.Duration(size/bodyPace)*time.Second))
 	}
 	deadline()
 	b := make([]byte, 0, size+1) // one more, to see the end

@@ -24,9 +24,9 @@ type Limits struct {
 
 	// What brings databases to blocks without a checkpoint; imports by importing roles
 	// are bounded by Rebuilds alone.
-	Replay     int // blocks that one client may have replayed at once; default 16,384
-	ReplayRate int // of which so many come back a second; default 256
-	Rebuilds   int // states that are rebuilt at a time, for readers and as many for imports; default 4
+	Replay         int // blocks that one client may have replayed at once; default 16,384
+	ReplayRate     int // of which so many come back a second; default 256
+	Rebuilds       int // states that are rebuilt at a time, for readers and as many for imports; default 4
 	Subscribers    int // streams of events of one client at a time; default 128
 	AllSubscribers int // streams of events in all; default 512
 }

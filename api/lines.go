@@ -80,7 +80,7 @@ func (l *lineReader) read() ([]byte, error) {
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, bodyError(err)
 		case !begun:
-			_ = l.control.SetReadDeadline(time.Now().Add(bodyStart + time.Duration(limit/bodyPace)*time.Second))
+			_ = l.control.SetReadDeadline(time.Now().Add(l.c.s.opts.BodyTime + time.Duration(limit/bodyPace)*time.Second))
 		}
 	}
 }

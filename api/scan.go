@@ -183,6 +183,10 @@ func (c *call) streamScan(v *state.View, o state.ScanOptions) error {
 	if limit > 0 {
 		o.Limit++
 	}
+	if c.r.Method == http.MethodHead {
+		c.begin(http.StatusOK, typeLines, -1)
+		return nil // net/http would let a whole state go by for nothing
+	}
 	control := http.NewResponseController(c.w)
 	var out, next []byte
 	n := 0

@@ -28,12 +28,12 @@ const patience = 30 * time.Second
 type unixServer struct {
 	http *http.Server
 	path string
-	done chan error
+	done chan struct{}
 }
 
-func serveUnix(t testing.TB, h http.Handler) *unixServer {
+func serveUnix(t testing.TB, h http.Handler, change ...func(*http.Server)) *unixServer {
 	t.Helper()
-	u := &unixServer{path: filepath.Join(t.TempDir(), "s"), done: make(chan error, 1)}
+	u := &unixServer{path: filepath.Join(t.TempDir(), "s"), done: make(chan struct{})}
 	l, err := net.Listen("unix", u.path)
 	if err != nil {
 		t.Fatal(err)
@@ -44,12 +44,21 @@ func serveUnix(t testing.TB, h http.Handler) *unixServer {
 			return access.WithClient(ctx, access.Client{Roles: access.All})
 		},
 	}
-	go func() { u.done <- u.http.Serve(l) }()
-	t.Cleanup(func() {
-		_ = u.http.Close()
-		<-u.done
-	})
+	for _, f := range change {
+		f(u.http)
+	}
+	go func() {
+		_ = u.http.Serve(l)
+		close(u.done)
+	}()
+	t.Cleanup(u.close)
 	return u
+}
+
+// close ends the server; twice is safe.
+func (u *unixServer) close() {
+	_ = u.http.Close()
+	<-u.done
 }
 
 // dial gives a connection, and a client of HTTP with as many as it needs.

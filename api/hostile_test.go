@@ -36,7 +36,7 @@ type hostile struct {
 
 // newHostile serves, and wants at the end: no panic, nothing in the log that is the
 // clients' doing, no goroutine left, and nothing taken of the budget of bodies.
-func newHostile(t *testing.T, opts api.Options) *hostile {
+func newHostile(t *testing.T, opts api.Options, change ...func(*http.Server)) *hostile {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
@@ -51,12 +51,11 @@ func newHostile(t *testing.T, opts api.Options) *hostile {
 	}
 	h := &hostile{server: newServer(t, opts)}
 	h.doc = nil
-	h.u = serveUnix(t, h.server)
 	var panics strings.Builder
-	h.u.http.ErrorLog = log.New(&panics, "", 0)
+	h.u = serveUnix(t, h.server, append(change, func(s *http.Server) { s.ErrorLog = log.New(&panics, "", 0) })...)
 	t.Cleanup(func() {
 		h.eventually("the budget of bodies is free", func() bool { return !h.BodiesInFlight() })
-		_ = h.u.http.Close()
+		h.u.close()
 		if panics.Len() > 0 {
 			t.Error(panics.String())
 		}
@@ -225,8 +224,7 @@ func TestTooLarge(t *testing.T) {
 // TestIdleConnections: ten thousand connections that never ask anything leave the
 // server as quick as it was.
 func TestIdleConnections(t *testing.T) {
-	h := newHostile(t, api.Options{})
-	h.u.http.ReadHeaderTimeout = 0 // they are to stay
+	h := newHostile(t, api.Options{}, func(s *http.Server) { s.ReadHeaderTimeout = 0 }) // they are to stay
 	many := 10_000
 	if testing.Short() {
 		many = 500

@@ -57,6 +57,10 @@ crash: ## Kill replays at random points, KILLS times (500)
 soak: build ## A day of blocks with forks, then reads against a model for SOAK (1h)
 	@BIN=bin/accessor scripts/soak.sh $(BENCHFLAGS)
 
+.PHONY: soak-api
+soak-api: build ## Send 10 million requests to the API: memory and goroutines stay flat
+	@bin/accessor bench api --soak $(or $(REQUESTS),10000000) $(BENCHFLAGS)
+
 .PHONY: release
 release: ## Build bin/accessor-release with a static, optimised RocksDB
 	@scripts/rocksdb.sh scripts/build.sh bin/accessor-release

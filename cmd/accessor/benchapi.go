@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"accessor/bench"
+)
+
+// newBenchAPI is `accessor bench api`.
+func newBenchAPI(e *env) *cobra.Command {
+	p := bench.APIDefaults
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "api",
+		Short: "Measure the API over a Unix socket",
+		Long: `Serves a temporary store on a Unix socket, and beside it a bare net/http handler;
+also redis-server, where it is installed. Clients of the same shape ask all of them in
+turn. Servers and clients are in this one process, but for redis-server. With --socket
+the server is one that runs already, and nothing is imported into its store.
+
+With --soak it sends so many requests of many kinds instead, and compares the server's
+memory and goroutines after a tenth of them with those at the end.`,
+		Example: `  accessor bench api
+  accessor bench api --socket /run/accessor/accessor.sock --json
+  accessor bench api --soak 10000000`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.Keys < 1 || p.Requests < 1 || p.Rounds < 1 || p.Imports < 1 || p.Soak < 0 || p.Soak > 0 && p.Soak < 10 {
+				return usageError("bench api: --keys, --requests, --rounds and --imports from 1, --soak 0 or from 10")
+			}
+			if info, err := os.Stat(cmp.Or(p.Dir, os.TempDir())); err != nil || !info.IsDir() {
+				return usageError("--dir %s is not a folder", p.Dir)
+			}
+			bar := newProgress(e.stderr, "bench api")
+			p.Progress = bar.set
+			res, err := bench.API(cmd.Context(), p)
+			bar.done()
+			if err != nil {
+				return fmt.Errorf("bench api: %w", err)
+			}
+			if asJSON {
+				return json.NewEncoder(e.stdout).Encode(res)
+			}
+			fmt.Fprint(e.stdout, benchAPIText(res))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&p.Keys, "keys", p.Keys, "keys of the state, 200 bytes each; 2,000 at least")
+	f.IntVar(&p.Requests, "requests", p.Requests, "requests a round")
+	f.IntVar(&p.Rounds, "rounds", p.Rounds, "rounds; the median counts")
+	f.IntVar(&p.Imports, "imports", p.Imports, "blocks through the socket, and as many in process")
+	f.StringVar(&p.Commitment, "commitment", p.Commitment, "state commitment: none, or jam (computes every root)")
+	f.StringVar(&p.Socket, "socket", "", "measure the server that listens there")
+	f.Int64Var(&p.Soak, "soak", 0, "send so many requests, and see whether the server grows")
+	f.Uint64Var(&p.Seed, "seed", p.Seed, "seed of the load")
+	f.StringVar(&p.Dir, "dir", "", "where to make the temporary store (default: the system's folder)")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func benchAPIText(r bench.APIResult) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "api: state of %d keys, root %s; %s\n", r.Params.Keys, r.Params.Commitment, cmp.Or(r.Params.Engine, "at "+r.Params.Socket))
+	for _, row := range r.Rows {
+		fmt.Fprintf(&b, "  %-44s %9.4g %s", row.What, row.Accessor, row.Unit)
+		if row.Beside != "" && row.Other > 0 {
+			fmt.Fprintf(&b, "; %s %.4g: %.2f times", row.Beside, row.Other, row.Ratio)
+		}
+		if row.Must != "" {
+			verdict := "reached"
+			if !row.Reached {
+				verdict = "NOT REACHED"
+			}
+			fmt.Fprintf(&b, "; must be %s: %s", row.Must, verdict)
+		}
+		if row.Redis > 0 {
+			fmt.Fprintf(&b, "; redis %.4g", row.Redis)
+		}
+		b.WriteByte('\n')
+	}
+	if s := r.Soak; s != nil {
+		fmt.Fprintf(&b, "  soak: %d requests, %.0f a second; memory %.1f MB, then %.1f MB: %.3f times; goroutines %d, then %d; ",
+			s.Requests, s.Rate, float64(s.Early.RSS)/1e6, float64(s.Late.RSS)/1e6, s.Memory, s.Early.Goroutines, s.Late.Goroutines)
+		if s.Flat {
+			b.WriteString("flat\n")
+		} else {
+			b.WriteString("NOT FLAT\n")
+		}
+	}
+	return b.String()
+}

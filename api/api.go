@@ -112,6 +112,7 @@ type Server struct {
 	log    *zap.Logger
 	limits Limits
 	mux    *http.ServeMux
+	hot    hotRoutes
 	core   atomic.Pointer[running] // nil until there is a store
 
 	bodies      budget
@@ -119,6 +120,8 @@ type Server struct {
 	replays     replays
 	streams     atomic.Int64 // requests of endless routes
 	subscribers subscribers
+	headings    headings
+	views       views
 	drafts      owners // who began each draft
 	pins        owners // who made each pin
 	starting    chan struct{}
@@ -187,7 +190,10 @@ func (s *Server) setCore(core Core) {
 
 // Close ends the streams that are open; those that wait for a block or an event
 // among them. What else is on its way goes on. The core is the caller's to close.
-func (s *Server) Close() { s.close() }
+func (s *Server) Close() {
+	s.close()
+	s.views.close()
+}
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -198,6 +204,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bound := func() { _ = control.SetReadDeadline(time.Now().Add(s.opts.BodyTime)) }
 		bound()
 		defer bound()
+	}
+	if rt, id, key := s.hot.find(r); rt != nil && len(r.URL.RawQuery) == 0 {
+		c := s.newCall(rt, w, r)
+		c.id, c.key = id, key
+		s.serve(c)
+		return
 	}
 	if f := checkTarget(r); f != nil {
 		c := s.newCall(nil, w, r)
@@ -213,9 +225,8 @@ func (s *Server) newCall(rt *route, w http.ResponseWriter, r *http.Request) *cal
 }
 
 // serve calls a route's handler, and answers with its error.
-func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
-	c := s.newCall(rt, w, r)
-	if rt.endless {
+func (s *Server) serve(c *call) {
+	if c.route.endless {
 		s.streams.Add(1)
 	}
 	defer c.ended()
@@ -225,7 +236,7 @@ func (s *Server) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 		case http.ErrAbortHandler:
 			panic(v)
 		default:
-			s.log.Error("panic in a handler", zap.String("method", r.Method), zap.String("route", rt.path),
+			s.log.Error("panic in a handler", zap.String("method", c.r.Method), zap.String("route", c.routeName()),
 				zap.Any("panic", v), zap.ByteString("stack", debug.Stack()))
 			c.fail(errPanic)
 		}

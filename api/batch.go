@@ -113,11 +113,11 @@ func (c *call) getBatch() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.core.View(c.r.Context(), b.Hash)
+	v, err := c.s.views.take(c.r.Context(), c.core, b.Hash, c.began)
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer c.s.views.release(v)
 	return c.sendBatch(form, keys, b, func(ctx context.Context, keys [][]byte) ([][]byte, error) {
 		values, tier, err := v.MultiGetTier(ctx, keys)
 		if name := tier.String(); c.tier == "" || c.tier == "cache" {

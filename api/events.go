@@ -178,7 +178,7 @@ func (c *call) getEvents() error {
 		c.begin(http.StatusOK, typeEvents, -1)
 		return nil
 	}
-	leave, err := c.s.subscribers.enter(c.who(), c.s.limits)
+	leave, err := c.s.subscribers.enter(c.counted(), c.s.limits)
 	if err != nil {
 		return err
 	}
@@ -303,21 +303,22 @@ func (w *eventWriter) deadline() { _ = w.control.SetWriteDeadline(time.Now().Add
 // subscribers are the streams of events that are open. The zero value has none.
 type subscribers struct {
 	each clients
-	all  clients
+	all  requests
 }
 
 // enter lets a stream in, and gives what to call at its end. Errors: faults of kind
 // too-many-requests and busy.
-func (l *subscribers) enter(who string, limits Limits) (leave func(), err error) {
-	if !l.each.enter(who, limits.Subscribers) {
+func (l *subscribers) enter(who clientID, limits Limits) (leave func(), err error) {
+	one := l.each.enter(who, limits.Subscribers)
+	if one == nil {
 		return nil, newFault("too-many-requests", "this client reads %d streams of events", limits.Subscribers)
 	}
-	if !l.all.enter("", limits.AllSubscribers) {
-		l.each.leave(who)
+	if l.all.enter(limits.AllSubscribers) == nil {
+		one.leave()
 		return nil, newFault("busy", "there are %d streams of events, the most that the server takes; try again later", limits.AllSubscribers)
 	}
 	return func() {
-		l.all.leave("")
-		l.each.leave(who)
+		l.all.leave()
+		one.leave()
 	}, nil
 }

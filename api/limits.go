@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,33 +126,60 @@ func (b *budget) giveBack(n int64) {
 	b.free.Release(n)
 }
 
+// clientID tells clients apart: by the token or, on a Unix socket, by the user.
+type clientID struct {
+	tcp  bool
+	uid  int
+	name string
+}
+
 // clients counts the requests on their way by client. The zero value has none.
 type clients struct {
-	mu   sync.Mutex
-	busy map[string]int // guarded by mu
+	mu   sync.RWMutex
+	busy map[clientID]*requests // guarded by mu; a client without requests stays a while
 }
 
-// enter lets a client's request in; false where it has too many.
-func (l *clients) enter(who string, most int) bool {
+// requests are how many a client has on their way.
+type requests struct{ n atomic.Int64 }
+
+// manyClients is from how many on those without requests are forgotten.
+const manyClients = 256
+
+// enter lets a client's request in, which leaves when it is over; nil where the
+// client has too many.
+func (l *clients) enter(who clientID, most int) *requests {
+	l.mu.RLock()
+	r := l.busy[who]
+	if r != nil {
+		// With the lock: else it might just be forgotten.
+		defer l.mu.RUnlock()
+		return r.enter(most)
+	}
+	l.mu.RUnlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.busy == nil {
-		l.busy = make(map[string]int)
+	if r = l.busy[who]; r == nil {
+		if len(l.busy) >= manyClients {
+			maps.DeleteFunc(l.busy, func(_ clientID, r *requests) bool { return r.n.Load() == 0 })
+		}
+		if l.busy == nil {
+			l.busy = make(map[clientID]*requests)
+		}
+		r = new(requests)
+		l.busy[who] = r
 	}
-	if l.busy[who] >= most {
-		return false
-	}
-	l.busy[who]++
-	return true
+	return r.enter(most)
 }
 
-func (l *clients) leave(who string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.busy[who]--; l.busy[who] <= 0 {
-		delete(l.busy, who)
+func (r *requests) enter(most int) *requests {
+	if r.n.Add(1) > int64(most) {
+		r.leave()
+		return nil
 	}
+	return r
 }
+
+func (r *requests) leave() { r.n.Add(-1) }
 
 // owners remember who made what, by its ID. The zero value knows nothing.
 type owners struct {

@@ -32,7 +32,9 @@ func (rt *route) roles() access.Roles { return rt.action.Roles() | rt.also.Roles
 func (rt *route) public() bool { return rt.action == 0 || rt.endless }
 
 // ServeHTTP implements http.Handler.
-func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) { rt.s.serve(rt, w, r) }
+func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rt.s.serve(rt.s.newCall(rt, w, r))
+}
 
 // routes is the table of all routes. Another group of routes joins it here.
 func (s *Server) routes() []route {
@@ -48,6 +50,12 @@ func (s *Server) register() error {
 	for _, rt := range s.routes() {
 		rt.s, rt.tell = s, s.observed(rt.method, rt.path)
 		s.mux.Handle(rt.method+" "+rt.path, &rt)
+		switch rt.doc.id {
+		case "getValue":
+			s.hot.value = &rt
+		case "getValues":
+			s.hot.batch = &rt
+		}
 		document.add(&rt)
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

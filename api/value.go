@@ -43,14 +43,18 @@ func (c *call) getValue() error {
 	if err := c.mayRead(key); err != nil {
 		return err
 	}
-	if c.immutable(c.located(b), form, byHash, b) {
+	where := ""
+	if !byHash {
+		where = c.located(b)
+	}
+	if c.tagged(c.s.headings.at(b).valueTag(key, form), where, byHash) {
 		return nil
 	}
-	v, err := c.core.View(c.r.Context(), b.Hash)
+	v, err := c.s.views.take(c.r.Context(), c.core, b.Hash, c.began)
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer c.s.views.release(v)
 	buf := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= keptBuffer {
@@ -95,14 +99,21 @@ func appendAbout(dst []byte, b forks.Block) []byte {
 }
 
 // pathKey is the key that the path names.
-func (c *call) pathKey() ([]byte, error) { return c.parseKey(c.r.PathValue("key")) }
+func (c *call) pathKey() ([]byte, error) {
+	if c.key != "" {
+		return c.parseKey(c.key)
+	}
+	return c.parseKey(c.r.PathValue("key"))
+}
 
 // parseKey reads a key in hex, or by the name of a JAM state item. Error: a fault of
 // kind bad-key.
 func (c *call) parseKey(text string) ([]byte, error) {
-	key, err := jam.ParseKey(text)
-	if err != nil {
-		return nil, newFault("bad-key", "%v", err)
+	key, err := hex.DecodeString(text) // as programs write it: no item's name is hex
+	if err != nil || len(key) == 0 {
+		if key, err = jam.ParseKey(text); err != nil {
+			return nil, newFault("bad-key", "%v", err)
+		}
 	}
 	return key, c.checkKey(key)
 }

@@ -296,10 +296,10 @@ func (r *apiRun) many() error {
 	})
 }
 
-// batch measures batches of keys in the binary form.
-func (r *apiRun) batch() error {
-	ours := load{path: r.servers.ours, read: readHTTP, conns: apiConns, each: max(1, r.Requests/4/apiConns)}
-	resp := load{path: r.redis, read: readRESP, conns: apiConns, each: ours.each}
+// batchLoads are batches of keys in the binary form.
+func (r *apiRun) batchLoads() (ours, bare, resp load) {
+	ours = load{path: r.servers.ours, read: readHTTP, conns: apiConns, each: max(1, r.Requests/4/apiConns)}
+	resp = load{path: r.redis, read: readRESP, conns: apiConns, each: ours.each}
 	for i := 0; i+apiBatch <= len(r.keys); i += apiBatch / 2 {
 		keys, values := r.keys[i:i+apiBatch], r.values[i:i+apiBatch]
 		body := api.AppendKeys(nil, keys)
@@ -310,8 +310,14 @@ func (r *apiRun) batch() error {
 			bytes: command(append([][]byte{[]byte("MGET")}, keys...)...), want: slices.Concat(values...),
 		})
 	}
-	bare := ours
+	bare = ours
 	bare.path = r.servers.bare
+	return ours, bare, resp
+}
+
+// batch measures them.
+func (r *apiRun) batch() error {
+	ours, bare, resp := r.batchLoads()
 	return r.compare(compared{
 		row:  APIRow{What: "batch of 100 keys, binary, 16 connections", Unit: "/s", Beside: "the same over a Go map", Must: "≥ 0.5 ×"},
 		ours: ours, bare: bare, resp: resp, of: func(m measured) float64 { return m.rate },

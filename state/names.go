@@ -27,6 +27,9 @@ const maxName = 2 + 2*forks.HashSize
 // ErrUnknownBlock (a *NoBlockError, with the nearest block below), ErrAmbiguous
 // (an *AmbiguousError, with the candidates).
 func (a *Accessor) Resolve(name string) (forks.Block, error) {
+	if h, ok := wholeHash(name); ok {
+		return a.Block(h) // as most readers name it
+	}
 	n, err := parseName(name)
 	if err != nil {
 		return forks.Block{}, err
@@ -111,6 +114,35 @@ func parseName(text string) (blockName, error) {
 		return n, fmt.Errorf("%w: %q has %d hex digits, want %d or more", ErrBadName, text, len(n.digits), minPrefix)
 	}
 	return n, nil
+}
+
+// wholeHash reads a name that is a whole hash, and can be nothing else.
+func wholeHash(name string) (h forks.Hash, ok bool) {
+	digits := strings.TrimPrefix(name, "0x")
+	if len(digits) != 2*forks.HashSize {
+		return h, false
+	}
+	for i := range h {
+		high, low := unhex(digits[2*i]), unhex(digits[2*i+1])
+		if high|low > 15 {
+			return h, false
+		}
+		h[i] = high<<4 | low
+	}
+	return h, len(digits) < len(name) || strings.ContainsAny(digits, "abcdefABCDEF")
+}
+
+// unhex gives what a hex digit stands for, above 15 where it is none.
+func unhex(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 255
 }
 
 // matches says whether a hash begins with the name's digits.

@@ -1,12 +1,12 @@
 package listen
 
 import (
-	"container/list"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,10 +26,13 @@ type gate struct {
 	turning   chan struct{}
 	farewells sync.WaitGroup
 
-	mu      sync.Mutex
-	open    map[*conn]*list.Element // nil: with a request
-	waiting list.List               // of *conn, the longest wait first
-	turned  uint64                  // connections turned away or made to go
+	// waits counts the times that a connection has begun to wait: each request's ends in
+	// one, so that is all that it costs to know who has waited longest.
+	waits atomic.Int64
+
+	mu     sync.Mutex
+	open   map[*conn]struct{}
+	turned uint64 // connections turned away or made to go
 }
 
 // conn is a connection with its client, as far as it is known.
@@ -39,6 +42,10 @@ type conn struct {
 	from   *Listener
 	client access.Client // over TCP without roles: each request has a token
 	once   sync.Once
+
+	waiting atomic.Int64 // since which of the gate's waits it has no request; 0: it has one
+	// until is the deadline of writes, in nanoseconds since 1970; 0 where there is none.
+	until atomic.Int64
 }
 
 // turnAtOnce bounds turning.
@@ -46,7 +53,7 @@ const turnAtOnce = 32
 
 func newGate(most int, stall time.Duration, log *zap.Logger) *gate {
 	return &gate{most: most, stall: stall, log: log,
-		turning: make(chan struct{}, turnAtOnce), open: make(map[*conn]*list.Element)}
+		turning: make(chan struct{}, turnAtOnce), open: make(map[*conn]struct{})}
 }
 
 // gated is a listener behind the gate.
@@ -97,16 +104,15 @@ func (g *gate) admit(c *conn) bool {
 	g.mu.Lock()
 	var goes *conn
 	if len(g.open) >= g.most {
-		first := g.waiting.Front()
-		if first == nil {
+		if goes = g.longestLocked(); goes == nil {
 			g.mu.Unlock()
 			return false
 		}
-		goes = first.Value.(*conn)
-		g.forgetLocked(goes)
+		delete(g.open, goes)
 		g.turned++
 	}
-	g.open[c] = g.waiting.PushBack(c)
+	g.open[c] = struct{}{}
+	g.idle(c)
 	g.mu.Unlock()
 	if goes != nil {
 		_ = goes.Conn.Close() // its server sees the end
@@ -114,34 +120,24 @@ func (g *gate) admit(c *conn) bool {
 	return true
 }
 
-// busy and idle say that a connection has a request, or waits for the next.
-func (g *gate) busy(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if e := g.open[c]; e != nil {
-		g.waiting.Remove(e)
-		g.open[c] = nil
+// longestLocked gives the connection that has waited longest; nil where none waits.
+func (g *gate) longestLocked() (longest *conn) {
+	var since int64
+	for c := range g.open {
+		if w := c.waiting.Load(); w != 0 && (longest == nil || w < since) {
+			longest, since = c, w
+		}
 	}
+	return longest
 }
 
-func (g *gate) idle(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if e, ok := g.open[c]; ok && e == nil {
-		g.open[c] = g.waiting.PushBack(c)
-	}
-}
+// busy and idle say that a connection has a request, or waits for the next.
+func (g *gate) busy(c *conn) { c.waiting.Store(0) }
+func (g *gate) idle(c *conn) { c.waiting.Store(g.waits.Add(1)) }
 
 func (g *gate) forget(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.forgetLocked(c)
-}
-
-func (g *gate) forgetLocked(c *conn) {
-	if e := g.open[c]; e != nil {
-		g.waiting.Remove(e)
-	}
 	delete(g.open, c)
 }
 
@@ -149,8 +145,10 @@ func (g *gate) forgetLocked(c *conn) {
 func (g *gate) closeWaiting() {
 	g.mu.Lock()
 	var all []*conn
-	for e := g.waiting.Front(); e != nil; e = e.Next() {
-		all = append(all, e.Value.(*conn))
+	for c := range g.open {
+		if c.waiting.Load() != 0 {
+			all = append(all, c)
+		}
 	}
 	g.mu.Unlock()
 	for _, c := range all {
@@ -192,12 +190,34 @@ func (c *conn) Close() error {
 }
 
 // Write writes an answer. A client that doesn't take it must not keep what the
-// answer is made of.
+// answer is made of. A deadline that is far enough stays: moving it costs more than
+// looking.
 func (c *conn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.gate.stall)); err != nil {
-		return 0, err
+	now := time.Now()
+	if c.until.Load() < now.Add(c.gate.stall).UnixNano() {
+		if err := c.SetWriteDeadline(now.Add(c.gate.stall + c.gate.stall/4)); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Write(b)
+}
+
+// SetWriteDeadline is that of net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	var until int64
+	if !t.IsZero() {
+		until = t.UnixNano()
+	}
+	c.until.Store(until)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline is that of net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
 }
 
 // connOf finds the connection below TLS.

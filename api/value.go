@@ -61,7 +61,7 @@ func (c *call) getValue() error {
 			buffers.Put(buf)
 		}
 	}()
-	value, present, tier, err := v.AppendGetTier((*buf)[:0], key)
+	value, present, tier, err := v.AppendGetTier(c.r.Context(), (*buf)[:0], key)
 	*buf = value
 	c.tier = tier.String()
 	switch {

@@ -10,15 +10,23 @@ type Ask func(blocks int) (done func(did bool), err error)
 
 func askNobody(int) (func(bool), error) { return func(bool) {}, nil }
 
-// AskFirst has reads of this view ask before they bring a database to an archived
-// block; other views of the block aren't touched. It is called before the first read.
-func (v *View) AskFirst(ask Ask) {
-	if a, ok := v.h.db.(*archived); ok {
-		v.db = asking{a, ask}
-	}
+// MayAsk says whether reads of the view may bring a database to its block.
+func (v *View) MayAsk() bool {
+	_, ok := v.h.db.(*archived)
+	return ok
 }
 
-// asking is an archived state as one view reads it.
+// Asking gives the view for a reader whose reads ask before they bring a database to
+// an archived block. It is good until the view is closed, and not closed itself.
+func (v *View) Asking(ask Ask) *View {
+	a, ok := v.h.db.(*archived)
+	if !ok {
+		return v
+	}
+	return &View{h: v.h, db: asking{a, ask}, closed: true}
+}
+
+// asking is an archived state as one reader reads it.
 type asking struct {
 	*archived
 	ask Ask

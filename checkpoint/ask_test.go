@@ -33,9 +33,9 @@ func manyKeys() (keys [][]byte) {
 	return keys
 }
 
-// TestAskFirst: what needs more than single keys of an archived block asks before, by
+// TestAsking: what needs more than single keys of an archived block asks before, by
 // the view that was told to, and does without where the answer is no.
-func TestAskFirst(t *testing.T) {
+func TestAsking(t *testing.T) {
 	h := newArchive(t)
 	walks := map[string]func(v *checkpoint.View) error{
 		"scan": func(v *checkpoint.View) error {
@@ -59,13 +59,13 @@ func TestAskFirst(t *testing.T) {
 	for name, walk := range walks {
 		t.Run(name, func(t *testing.T) {
 			h.reopen()
-			v, err := h.store.OpenView(h.blocks["n10"].Hash)
+			opened, err := h.store.OpenView(h.blocks["n10"].Hash)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer v.Close()
+			defer opened.Close()
 			a := &asked{answer: errNo}
-			v.AskFirst(a.ask)
+			v := opened.Asking(a.ask)
 			if _, _, err := v.Get(nil, []byte("kn10")); err != nil || len(a.blocks) > 0 {
 				t.Fatalf("a single key: %v, asked %v", err, a.blocks)
 			}
@@ -96,9 +96,9 @@ func TestAskFirst(t *testing.T) {
 	}
 }
 
-// TestAskFirstIsTheViewsOwn: other views of the block don't ask, nor does a view that
-// has a checkpoint.
-func TestAskFirstIsTheViewsOwn(t *testing.T) {
+// TestAskingIsTheReadersOwn: other readers of the block don't ask, nor does anybody where
+// there is a checkpoint.
+func TestAskingIsTheReadersOwn(t *testing.T) {
 	h := newArchive(t)
 	for _, name := range []string{"n10", "n20"} {
 		first, err := h.store.OpenView(h.blocks[name].Hash)
@@ -106,7 +106,10 @@ func TestAskFirstIsTheViewsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := &asked{answer: errNo}
-		first.AskFirst(a.ask)
+		asking := first.Asking(a.ask)
+		if first.MayAsk() != (name == "n10") {
+			t.Errorf("%s may ask: %v", name, first.MayAsk())
+		}
 		other, err := h.store.OpenView(h.blocks[name].Hash)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +118,7 @@ func TestAskFirstIsTheViewsOwn(t *testing.T) {
 		if err := it.Close(); err != nil || len(a.blocks) > 0 {
 			t.Errorf("%s: the other view: %v, asked %v", name, err, a.blocks)
 		}
-		it = first.Scan(nil, nil)
+		it = asking.Scan(nil, nil)
 		if err := it.Close(); err != nil || len(a.blocks) > 0 {
 			t.Errorf("%s: with a database there: %v, asked %v", name, err, a.blocks)
 		}
@@ -134,13 +137,13 @@ func TestAskingAnotherDidIt(t *testing.T) {
 	}
 	defer v.Close()
 	var did []bool
-	v.AskFirst(func(int) (func(bool), error) {
+	asking := v.Asking(func(int) (func(bool), error) {
 		if err := v.Detach(); err != nil {
 			t.Error(err)
 		}
 		return func(d bool) { did = append(did, d) }, nil
 	})
-	it := v.Scan(nil, nil)
+	it := asking.Scan(nil, nil)
 	if err := it.Close(); err != nil || len(did) != 1 || did[0] {
 		t.Errorf("%v, done %v: want false once", err, did)
 	}

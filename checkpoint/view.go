@@ -13,7 +13,7 @@ import (
 // goroutines; all iterators must be closed before the view is.
 type View struct {
 	h      *handle
-	db     DB // the handle's, or one that asks first; see AskFirst
+	db     DB // the handle's, or one that asks first; see Asking
 	closed bool
 }
 

@@ -3,6 +3,7 @@ package state_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -96,7 +97,7 @@ func TestTier(t *testing.T) {
 	k := []byte(key("last writer"))
 	first := state.Tier(0)
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		value, present, tier, err := v.AppendGetTier(nil, k)
+		value, present, tier, err := v.AppendGetTier(context.Background(), nil, k)
 		if err != nil || !present || string(value) != "benny" {
 			t.Fatalf("%q, %v, %v", value, present, err)
 		}

@@ -21,19 +21,19 @@ type Replay struct {
 	Import bool
 }
 
-// ReplayGuard is asked before a replay begins. ctx has the values of the context that
-// the import, the view's opening or the draft's beginning was called with; what the
-// Accessor does by itself has one of its own, with none. It may wait, but not for long:
-// the reader of a draft can't call it off. Its error is that of the read or import
-// (ErrReplayRefused), which can be tried again. done is called when the replay is over; did is false where
-// there was no need for one in the end.
+// ReplayGuard is asked before a replay begins. ctx is that of the import or read, or
+// has the values of the one that the view or draft was opened with, for methods that
+// take none; what the Accessor does by itself has one of its own, without values. It may
+// wait, but not for long: not every reader can call it off. Its error is that of the read
+// or import (ErrReplayRefused), which can be tried again. done is called when the replay
+// is over; did is false where there was no need for one in the end.
 type ReplayGuard func(ctx context.Context, r Replay) (done func(did bool), err error)
 
 // replayGuard is the guard, once there is one.
 type replayGuard struct{ atomic.Pointer[ReplayGuard] }
 
-// GuardReplays has each replay ask first, from now on; views that are open by then
-// don't. nil ends that. Without a guard, replays go on as many at a time as are needed.
+// GuardReplays has each replay ask first, from now on; nil ends that. Without a guard
+// as many go on at a time as are needed.
 func (a *Accessor) GuardReplays(guard ReplayGuard) {
 	if guard == nil {
 		a.guard.Store(nil)
@@ -57,22 +57,12 @@ func (a *Accessor) askReplay(ctx context.Context, r Replay) (done func(did bool)
 	return done, nil
 }
 
-// guarded has reads of an open state ask the guard, for whoever opened the view.
-func (v *View) guarded(cv *checkpoint.View) {
-	if v.a.guard.Load() == nil {
-		return
+// asking gives the open state for a reader, whose reads ask the guard.
+func (v *View) asking(ctx context.Context, cv *checkpoint.View) *checkpoint.View {
+	if !cv.MayAsk() || v.a.guard.Load() == nil {
+		return cv
 	}
-	ctx := context.WithoutCancel(v.opener)
-	cv.AskFirst(func(blocks int) (func(bool), error) {
+	return cv.Asking(func(blocks int) (func(bool), error) {
 		return v.a.askReplay(ctx, Replay{Block: v.b, Blocks: blocks})
 	})
 }
-
-// onBehalf is a context with the values of another one.
-type onBehalf struct {
-	context.Context //nolint:containedctx // it is one
-	values          context.Context
-}
-
-// Value implements context.Context.
-func (c onBehalf) Value(key any) any { return c.values.Value(key) }

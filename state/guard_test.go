@@ -62,7 +62,7 @@ func guardReplays(t *testing.T, e engineCase, cache int64) {
 	ctx := context.WithValue(context.Background(), clientKey{}, "carla")
 
 	// What has a checkpoint asks nobody.
-	if _, err := read(ctx, c, "b2"); err != nil {
+	if _, err := read(ctx, c, "b4"); err != nil {
 		t.Fatal(err)
 	}
 	c.accept(c.block("side", "b3"))
@@ -107,8 +107,21 @@ func guardReplays(t *testing.T, e engineCase, cache int64) {
 		t.Error(err)
 	}
 	g.want(t, "carla: read 1 to slot 1")
-	if g.done != 2 {
-		t.Errorf("%d replays were done, want 2", g.done)
+	shared, err := c.View(ctx, hash("b2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	who := "carla" // who opened the state
+	if cache > 0 {
+		who = "albert" // the first one who needs more than the cache
+	}
+	if _, err := shared.Size(context.WithValue(context.Background(), clientKey{}, "albert")); err != nil {
+		t.Error(err)
+	}
+	g.want(t, who+": read 2 to slot 2")
+	if g.done != 3 {
+		t.Errorf("%d replays were done, want 3", g.done)
 	}
 	c.GuardReplays(nil)
 	if _, err := c.Import(ctx, b); err != nil {
@@ -124,6 +137,6 @@ func read(ctx context.Context, c *chain, name string) (forks.Block, error) {
 		return forks.Block{}, err
 	}
 	defer v.Close()
-	_, err = v.Size(context.Background())
+	_, err = v.Size(ctx)
 	return v.Block(), err
 }

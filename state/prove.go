@@ -38,7 +38,7 @@ func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
 // ErrNoTrie, merkle.ErrOrder, and the store's.
 func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
-	cv, err := v.checkpoint(context.Background())
+	cv, err := v.checkpoint(v.opener)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (v *View) prove(s *merkle.Statement, with func(*merkle.Trie) (*merkle.Proof
 	if !a.commitment.Rooted() {
 		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, ErrNoTrie)
 	}
-	cv, err := v.checkpoint(context.Background())
+	cv, err := v.checkpoint(v.opener)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (v *View) RootAfter(puts []Pair, dels [][]byte) (forks.Hash, error) {
 	if err != nil {
 		return forks.Hash{}, fmt.Errorf("root after a write set: %w", err)
 	}
-	cv, err := v.checkpoint(context.Background())
+	cv, err := v.checkpoint(v.opener)
 	if err != nil {
 		return forks.Hash{}, err
 	}

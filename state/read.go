@@ -20,13 +20,13 @@ func (v *View) Get(key []byte) (value []byte, present bool, err error) {
 // has it and dst has the room; present is false, and dst unchanged, where the state
 // has no such key.
 func (v *View) AppendGet(dst, key []byte) (value []byte, present bool, err error) {
-	value, present, _, err = v.AppendGetTier(dst, key)
+	value, present, _, err = v.AppendGetTier(v.opener, dst, key)
 	return value, present, err
 }
 
 // appendMissed reads a key that the cache doesn't have.
-func (v *View) appendMissed(dst, key []byte, ref cache.Ref) ([]byte, bool, error) {
-	cv, err := v.checkpoint(context.Background())
+func (v *View) appendMissed(ctx context.Context, dst, key []byte, ref cache.Ref) ([]byte, bool, error) {
+	cv, err := v.checkpoint(ctx)
 	if err != nil {
 		return dst, false, err
 	}
@@ -234,7 +234,7 @@ func (v *View) All(from, to []byte) iter.Seq2[Pair, error] {
 	if len(to) == 0 {
 		to = nil
 	}
-	return v.Scan(context.Background(), ScanOptions{From: from, To: to})
+	return v.Scan(v.opener, ScanOptions{From: from, To: to})
 }
 
 // Size is how large a state is.

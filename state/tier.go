@@ -24,19 +24,20 @@ func (t Tier) String() string {
 	return "none"
 }
 
-// AppendGetTier is AppendGet, and says where the answer was found.
-func (v *View) AppendGetTier(dst, key []byte) (value []byte, present bool, tier Tier, err error) {
+// AppendGetTier is AppendGet, and says where the answer was found. ctx is for readers
+// who share the view: it says who asks; see GuardReplays.
+func (v *View) AppendGetTier(ctx context.Context, dst, key []byte) (value []byte, present bool, tier Tier, err error) {
 	if v.path != nil {
 		f, ref, ok := v.a.reads.cache.Get(v.path, key)
 		if f != nil {
 			return append(dst, f.Value...), f.Present, TierCache, nil
 		}
 		if ok {
-			value, present, err = v.appendMissed(dst, key, ref)
+			value, present, err = v.appendMissed(ctx, dst, key, ref)
 			return value, present, TierCheckpoint, err
 		}
 	}
-	cv, err := v.checkpoint(context.Background())
+	cv, err := v.checkpoint(ctx)
 	if err != nil {
 		return dst, false, 0, err
 	}

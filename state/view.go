@@ -22,9 +22,9 @@ type View struct {
 	b forks.Block
 	// path is the block's in the read cache; nil where its reads don't go there.
 	path *cache.Path
-	// opener is the context that the view was asked for with: for its values, of whom
-	// replays are asked for.
-	opener context.Context //nolint:containedctx // it isn't waited for
+	// opener has the values of the context that the view was asked for with, and no end:
+	// it is that of reads which are given none.
+	opener context.Context //nolint:containedctx // as said
 
 	mu     sync.Mutex
 	closed bool                            // guarded by mu
@@ -36,7 +36,7 @@ type View struct {
 // damaged is made again. With a read cache that is left to the first read that
 // needs the checkpoint. Errors: ErrUnknownBlock, ErrUnavailable, and the store's.
 func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
-	opener := ctx
+	opener := context.WithoutCancel(ctx)
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -83,7 +83,6 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state at block %s: %w", v.b.Hash, err)
 	}
-	v.guarded(cv)
 	v.state.Store(cv)
 	return cv, nil
 }
@@ -105,17 +104,22 @@ func (v *View) detach() error {
 // errViewClosed: nobody reads the view any more.
 var errViewClosed = errors.New("view is closed")
 
-// checkpoint gives the state itself to a read. Error: checkpoint.ErrClosed.
+// checkpoint gives the state itself to a read, as its context's client may read it.
+// Error: checkpoint.ErrClosed.
 func (v *View) checkpoint(ctx context.Context) (*checkpoint.View, error) {
 	if cv := v.state.Load(); cv != nil {
-		return cv, nil
+		return v.asking(ctx, cv), nil
 	}
-	ctx, end, err := v.a.begin(ctx)
+	opening, end, err := v.a.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	return v.open(onBehalf{ctx, v.opener})
+	cv, err := v.open(opening)
+	if err != nil {
+		return nil, err
+	}
+	return v.asking(ctx, cv), nil
 }
 
 // Close gives the view back. Closing twice is safe; the view is used by nobody by

@@ -197,19 +197,21 @@ func (s *Server) Close() {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Body != nil && r.Body != http.NoBody {
-		// What a handler leaves of a body net/http reads, for as long as the client likes:
-		// before it sends the answer's head, and after the handler.
-		control := http.NewResponseController(w)
-		bound := func() { _ = control.SetReadDeadline(time.Now().Add(s.opts.BodyTime)) }
-		bound()
-		defer bound()
-	}
-	if rt, id, key := s.hot.find(r); rt != nil && len(r.URL.RawQuery) == 0 {
+	// What a handler leaves of a body net/http reads, for as long as the client likes:
+	// before it sends the answer's head, and after the handler.
+	bound := func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.opts.BodyTime)) }
+	bodiless := r.Body == nil || r.Body == http.NoBody
+	if rt, id, key := s.hot.find(r); rt != nil && (bodiless || rt == s.hot.batch) {
 		c := s.newCall(rt, w, r)
 		c.id, c.key = id, key
-		s.serve(c)
+		if !s.serve(c) && !bodiless {
+			bound()
+		}
 		return
+	}
+	if !bodiless {
+		bound()
+		defer bound()
 	}
 	if f := checkTarget(r); f != nil {
 		c := s.newCall(nil, w, r)
@@ -224,8 +226,9 @@ func (s *Server) newCall(rt *route, w http.ResponseWriter, r *http.Request) *cal
 	return &call{s: s, core: s.core.Load(), w: w, r: r, route: rt, client: access.ClientOf(r.Context()), began: time.Now()}
 }
 
-// serve calls a route's handler, and answers with its error.
-func (s *Server) serve(c *call) {
+// serve calls a route's handler, and answers with its error; ok is false where there
+// was one.
+func (s *Server) serve(c *call) (ok bool) {
 	if c.route.endless {
 		s.streams.Add(1)
 	}
@@ -243,7 +246,9 @@ func (s *Server) serve(c *call) {
 	}()
 	if err := c.run(); err != nil {
 		c.fail(err)
+		return false
 	}
+	return true
 }
 
 // errPanic: a handler panicked. The log has the reason.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/hex"
 	"net/http"
+	"sync"
 
 	"accessor/forks"
+	"accessor/state"
 )
 
 // batchBody is the most bytes of a batch's request.
@@ -26,29 +28,75 @@ type valuesBody struct {
 	About
 }
 
-// keys reads a batch's request in either form.
-func (c *call) keys() (keys [][]byte, form string, err error) {
-	form, err = c.bodyForm(typeJSON, typeBinary)
-	if err != nil {
-		return nil, "", err
+// batch is a request for many values on its way. Its memory is used again.
+type batch struct {
+	body, out []byte
+	keys      [][]byte // they alias the body
+}
+
+// Up to these sizes a batch's memory is kept.
+const (
+	keptBatch = 1 << 20
+	keptKeys  = 4 * batchStep
+)
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (m *batch) done() {
+	clear(m.keys)
+	if cap(m.body)+cap(m.out) <= keptBatch && cap(m.keys) <= keptKeys {
+		batches.Put(m)
 	}
-	err = c.body(batchBody, func(b []byte) (err error) {
-		if form == typeBinary {
-			keys, err = decodeKeys(b, c.s.limits.Keys)
+}
+
+// eachValue calls visit with the value of each key, in their order.
+type eachValue func(ctx context.Context, keys [][]byte, visit func(i int, value []byte, present bool) error) error
+
+// answerBatch reads a batch's request in either form, and answers it with the values
+// that read gives, which are of a block, or of a draft on it.
+func (c *call) answerBatch(b forks.Block, read eachValue) error {
+	request, err := c.bodyForm(typeJSON, typeBinary)
+	if err != nil {
+		return err
+	}
+	m := batches.Get().(*batch)
+	defer m.done()
+	var form string
+	err = c.bodyInto(m.body, batchBody, func(body []byte) (err error) {
+		if cap(body) > cap(m.body) {
+			m.body = body[:0]
+		}
+		if request == typeBinary {
+			m.keys, err = decodeKeys(m.keys[:0], body, c.s.limits.Keys)
 		} else {
-			keys, err = c.keysOfJSON(b)
+			m.keys, err = c.keysOfJSON(body)
+		}
+		if err == nil {
+			err = c.checkKeys(m.keys)
+		}
+		if err == nil {
+			form, err = c.answerForm(request)
+		}
+		if err == nil {
+			m.out, err = c.appendBatch(m.out[:0], form, m.keys, b, read)
 		}
 		return err
 	})
 	if err != nil {
-		return nil, "", err
+		return err
 	}
+	return c.bytes(http.StatusOK, form, m.out)
+}
+
+// checkKeys refuses keys that no state has, or that the client may not read.
+func (c *call) checkKeys(keys [][]byte) error {
+	size, most := c.core.Commitment().KeySize(), c.core.Limits().KeySize
 	for _, key := range keys {
-		if err := c.checkKey(key); err != nil {
-			return nil, "", err
+		if len(key) == 0 || len(key) > most || size > 0 && len(key) != size {
+			return c.checkKey(key) // which says what is wrong
 		}
 	}
-	return keys, form, mayReadAll(c, keys, func(key []byte) []byte { return key })
+	return mayReadAll(c, keys, func(key []byte) []byte { return key })
 }
 
 func (c *call) keysOfJSON(b []byte) ([][]byte, error) {
@@ -71,20 +119,16 @@ func (c *call) keysOfJSON(b []byte) ([][]byte, error) {
 
 func tooManyKeys(most int) error { return newFault("too-large", "more than %d keys", most) }
 
-// decodeKeys reads the keys of a batch in binary form: frames to the end.
-func decodeKeys(b []byte, most int) ([][]byte, error) {
+// decodeKeys appends the keys of a batch in binary form: frames to the end.
+func decodeKeys(keys [][]byte, b []byte, most int) ([][]byte, error) {
 	f := frames{rest: b}
-	var keys [][]byte
 	for f.err == nil && len(f.rest) > 0 {
 		if len(keys) == most {
-			return nil, tooManyKeys(most)
+			return keys, tooManyKeys(most)
 		}
 		keys = append(keys, f.frame("a key"))
 	}
-	if f.err != nil {
-		return nil, f.err
-	}
-	return keys, nil
+	return keys, f.err
 }
 
 // answerForm is that which the client accepts or, where it doesn't say, the request's.
@@ -105,64 +149,56 @@ func (c *call) getBatch() error {
 	if !byHash {
 		c.w.Header()["Content-Location"] = []string{c.located(b)}
 	}
-	keys, request, err := c.keys()
-	if err != nil {
-		return err
-	}
-	form, err := c.answerForm(request)
-	if err != nil {
-		return err
-	}
-	v, err := c.s.views.take(c.r.Context(), c.core, b.Hash, c.began)
-	if err != nil {
-		return err
-	}
-	defer c.s.views.release(v)
-	return c.sendBatch(form, keys, b, func(ctx context.Context, keys [][]byte) ([][]byte, error) {
-		values, tier, err := v.MultiGetTier(ctx, keys)
-		if name := tier.String(); c.tier == "" || c.tier == "cache" {
-			c.tier = name
-		}
-		return values, err
-	})
-}
-
-// sendBatch reads keys and sends their values, within the limit of an answer.
-func (c *call) sendBatch(form string, keys [][]byte, b forks.Block, get func(context.Context, [][]byte) ([][]byte, error)) error {
-	out := make([]byte, 0, 64+len(keys)*64)
-	if form == typeJSON {
-		out = append(out, `{"values":[`...)
-	}
-	size := int64(0)
-	for done := 0; done < len(keys); {
-		step := keys[done:min(done+batchStep, len(keys))]
-		values, err := get(c.r.Context(), step)
+	return c.answerBatch(b, func(ctx context.Context, keys [][]byte, visit func(int, []byte, bool) error) error {
+		v, err := c.s.views.take(ctx, c.core, b.Hash, c.began)
 		if err != nil {
 			return err
 		}
-		for i, value := range values {
-			if size += int64(len(value)); size > c.s.limits.Answer {
-				return newFault("too-large", "the values take more than %d bytes: ask for fewer keys", c.s.limits.Answer)
+		defer c.s.views.release(v)
+		for done := 0; done < len(keys) && err == nil; done += batchStep {
+			var tier state.Tier
+			tier, err = v.Each(ctx, keys[done:min(done+batchStep, len(keys))], visit)
+			if name := tier.String(); c.tier == "" || c.tier == "cache" {
+				c.tier = name
 			}
-			switch {
-			case form == typeBinary:
-				out = appendOptional(out, value)
-				continue
-			case done+i > 0:
-				out = append(out, ',')
-			}
-			out = appendHexOrNull(out, value)
 		}
-		done += len(step)
-	}
-	if form == typeJSON {
-		out = append(appendAbout(append(out, "],"...), b), "}\n"...)
-	}
-	return c.bytes(http.StatusOK, form, out)
+		return err
+	})
 }
 
-func appendHexOrNull(dst, b []byte) []byte {
-	if b == nil {
+// appendBatch appends the answer to a batch, within the limit of an answer.
+func (c *call) appendBatch(out []byte, form string, keys [][]byte, b forks.Block, read eachValue) ([]byte, error) {
+	size := int64(0)
+	begin := len(out)
+	err := read(c.r.Context(), keys, func(_ int, value []byte, present bool) error {
+		if size += int64(len(value)); size > c.s.limits.Answer {
+			return newFault("too-large", "the values take more than %d bytes: ask for fewer keys", c.s.limits.Answer)
+		}
+		if form == typeBinary {
+			out = appendOptional(out, value, present)
+			return nil
+		}
+		if len(out) == begin {
+			out = append(out, `{"values":[`...)
+		} else {
+			out = append(out, ',')
+		}
+		out = appendHexOrNull(out, value, present)
+		return nil
+	})
+	if form != typeBinary {
+		if len(out) == begin { // no keys
+			out = append(out, `{"values":[`...)
+		}
+		out = append(appendAbout(append(out, "],"...), b), "}\n"...)
+	}
+	return out, err
+}
+
+// appendHexOrNull appends bytes as they stand in JSON; null for those that aren't
+// there.
+func appendHexOrNull(dst, b []byte, present bool) []byte {
+	if !present {
 		return append(dst, "null"...)
 	}
 	dst = append(dst, '"')

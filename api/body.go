@@ -32,6 +32,9 @@ func (c *call) bodyForm(offered ...string) (string, error) {
 	if text == "" {
 		return offered[0], nil
 	}
+	if slices.Contains(offered, text) {
+		return text, nil // as programs say it
+	}
 	name, _, err := mime.ParseMediaType(text)
 	if err != nil || !slices.Contains(offered, name) {
 		return "", newFault("unsupported-media-type", "this takes %s", strings.Join(offered, " or "))
@@ -41,7 +44,10 @@ func (c *call) bodyForm(offered ...string) (string, error) {
 
 // body reads the whole body, of which limit bytes at most are taken, and calls use
 // with it; its memory comes from the budget until use returns.
-func (c *call) body(limit int64, use func([]byte) error) error {
+func (c *call) body(limit int64, use func([]byte) error) error { return c.bodyInto(nil, limit, use) }
+
+// bodyInto is body with memory that may be there already.
+func (c *call) bodyInto(room []byte, limit int64, use func([]byte) error) error {
 	limit = min(limit, c.s.limits.Bodies)
 	size := c.r.ContentLength
 	if size > limit {
@@ -69,7 +75,10 @@ func (c *call) body(limit int64, use func([]byte) error) error {
 		_ = control.SetReadDeadline(time.Now().Add(c.s.opts.BodyTime + time.Duration(size/bodyPace)*time.Second))
 	}
 	deadline()
-	b := make([]byte, 0, size+1) // one more, to see the end
+	if int64(cap(room)) <= size {
+		room = make([]byte, 0, size+1)
+	}
+	b := room[: 0 : size+1] // one more, to see the end
 	for {
 		n, err := c.r.Body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

@@ -41,6 +41,8 @@ type call struct {
 	tier   string // that served the answer
 	sent   bool   // the answer's head is on its way
 	status int    // of that
+
+	etag, spent [1]string // values of headers: no memory of their own
 }
 
 func (c *call) routeName() string {
@@ -193,7 +195,8 @@ func (c *call) immutable(where, form string, fixed bool, blocks ...forks.Block) 
 // tagged is immutable with an ETag that is known.
 func (c *call) tagged(etag, where string, fixed bool) (sent bool) {
 	h := c.w.Header()
-	h["Etag"] = []string{etag}
+	c.etag[0] = etag
+	h["Etag"] = c.etag[:]
 	h["Vary"] = headerAccept
 	if fixed {
 		h["Cache-Control"] = headerImmutable
@@ -270,7 +273,8 @@ func (c *call) begin(status int, media string, size int) {
 		// as much as eight.
 		h["X-Content-Type-Options"] = headerNoSniff
 	}
-	h["Server-Timing"] = []string{c.timing()}
+	c.spent[0] = c.timing()
+	h["Server-Timing"] = c.spent[:]
 	c.sent, c.status = true, status
 	c.w.WriteHeader(status)
 }
@@ -281,7 +285,8 @@ func (c *call) timing() string {
 	if tier == "" {
 		tier = "tree"
 	}
-	b := append(make([]byte, 0, 32), tier...)
+	var room [48]byte // more than any tier's name and a time
+	b := append(room[:0], tier...)
 	b = append(b, ";dur="...)
 	micros := time.Since(c.began).Microseconds()
 	b = append(strconv.AppendInt(b, micros/1000, 10), '.', byte('0'+micros/100%10), byte('0'+micros/10%10), byte('0'+micros%10))

@@ -330,26 +330,17 @@ func (c *call) getDraftBatch() error {
 	if err != nil {
 		return err
 	}
-	keys, request, err := c.keys()
-	if err != nil {
-		return err
-	}
-	form, err := c.answerForm(request)
-	if err != nil {
-		return err
-	}
-	return c.sendBatch(form, keys, info.Parent, func(_ context.Context, keys [][]byte) ([][]byte, error) {
-		values := make([][]byte, len(keys))
+	return c.answerBatch(info.Parent, func(_ context.Context, keys [][]byte, visit func(int, []byte, bool) error) error {
 		for i, key := range keys {
 			value, present, err := d.Get(key)
-			if err != nil {
-				return nil, err
+			if err == nil {
+				err = visit(i, value, present)
 			}
-			if present {
-				values[i] = append([]byte{}, value...)
+			if err != nil {
+				return err
 			}
 		}
-		return values, nil
+		return nil
 	})
 }
 

@@ -74,9 +74,9 @@ func appendFrame(dst, b []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(b))), b...)
 }
 
-// appendOptional appends a frame; nil is one that isn't there.
-func appendOptional(dst, b []byte) []byte {
-	if b == nil {
+// appendOptional appends a frame, or what stands for one that isn't there.
+func appendOptional(dst, b []byte, present bool) []byte {
+	if !present {
 		return binary.LittleEndian.AppendUint32(dst, absent)
 	}
 	return appendFrame(dst, b)

@@ -14,7 +14,7 @@ type hotRoutes struct{ value, batch *route }
 func (h *hotRoutes) find(r *http.Request) (rt *route, id, key string) {
 	const prefix, state = "/v1/blocks/", "/state"
 	path := r.URL.Path
-	if r.URL.RawPath != "" || len(path) > maxTarget || !strings.HasPrefix(path, prefix) {
+	if r.URL.RawPath != "" || r.URL.RawQuery != "" || len(path) > maxTarget || !strings.HasPrefix(path, prefix) {
 		return nil, "", ""
 	}
 	id, tail, _ := strings.Cut(path[len(prefix):], "/")

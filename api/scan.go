@@ -149,24 +149,13 @@ func (c *call) pageScan(v *state.View, o state.ScanOptions) error {
 			out = append(out, ',')
 		}
 		out = append(out, '[')
-		out = append(appendHexOrNull(out, p.Key), ',')
-		out = append(appendHexOrNull(out, valueOf(p, o)), ']')
+		out = append(appendHexOrNull(out, p.Key, true), ',')
+		out = append(appendHexOrNull(out, p.Value, !o.KeysOnly), ']')
 	}
 	out = append(out, `],"next":`...)
-	out = append(appendHexOrNull(out, next), ',')
+	out = append(appendHexOrNull(out, next, next != nil), ',')
 	out = append(appendAbout(out, v.Block()), "}\n"...)
 	return c.bytes(http.StatusOK, typeJSON, out)
-}
-
-// valueOf gives a pair's value: nil where none was asked for, and only then.
-func valueOf(p state.Pair, o state.ScanOptions) []byte {
-	switch {
-	case o.KeysOnly:
-		return nil
-	case p.Value == nil:
-		return []byte{}
-	}
-	return p.Value
 }
 
 // streamStep is after how many bytes a stream is sent on, and streamPace how long that
@@ -206,9 +195,9 @@ func (c *call) streamScan(v *state.View, o state.ScanOptions) error {
 			break
 		}
 		n++
-		out = appendHexOrNull(append(out, `{"key":`...), p.Key)
-		if value := valueOf(p, o); value != nil {
-			out = appendHexOrNull(append(out, `,"value":`...), value)
+		out = appendHexOrNull(append(out, `{"key":`...), p.Key, true)
+		if !o.KeysOnly {
+			out = appendHexOrNull(append(out, `,"value":`...), p.Value, true)
 		}
 		out = append(out, "}\n"...)
 		if len(out) >= streamStep {
@@ -237,7 +226,7 @@ func appendScanEnd(dst []byte, n int, next []byte, b forks.Block) []byte {
 	dst = append(dst, `{"end":{"pairs":`...)
 	dst = strconv.AppendInt(dst, int64(n), 10)
 	dst = append(dst, `,"next":`...)
-	dst = append(appendHexOrNull(dst, next), ',')
+	dst = append(appendHexOrNull(dst, next, next != nil), ',')
 	return append(appendAbout(dst, b), "}}\n"...)
 }
 

@@ -60,7 +60,8 @@ func (v *View) MultiGet(ctx context.Context, keys [][]byte) ([][]byte, error) {
 
 // HasMany says of each key whether the state has it.
 func (v *View) HasMany(ctx context.Context, keys [][]byte) ([]bool, error) {
-	facts, _, _, err := v.many(ctx, keys)
+	facts := make([]*cache.Fact, len(keys))
+	_, _, err := v.many(ctx, keys, facts)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +80,12 @@ type missing struct {
 	keep bool // the cache takes it under ref
 }
 
-// many gives what is known of keys, the size of their values in bytes, and where
-// that was found.
-func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, size int, tier Tier, err error) {
+// many fills in what is known of keys, and gives the size of their values in bytes,
+// and where that was found.
+func (v *View) many(ctx context.Context, keys [][]byte, facts []*cache.Fact) (size int, tier Tier, err error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
-	facts = make([]*cache.Fact, len(keys))
 	var missed []missing
 	for i, key := range keys {
 		m := missing{at: i, key: key}
@@ -99,11 +99,11 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 		}
 	}
 	if len(missed) == 0 {
-		return facts, size, TierCache, nil
+		return size, TierCache, nil
 	}
 	cv, err := v.checkpoint(ctx)
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
 	slices.SortFunc(missed, func(a, b missing) int { return bytes.Compare(a.key, b.key) })
 	unique := make([][]byte, 0, len(missed))
@@ -115,7 +115,7 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 	v.a.reads.fromDisk.Add(int64(len(unique)))
 	values, err := cv.GetMany(unique)
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
 	for next := -1; len(missed) > 0; missed = missed[1:] {
 		m := missed[0]
@@ -128,7 +128,7 @@ func (v *View) many(ctx context.Context, keys [][]byte) (facts []*cache.Fact, si
 		facts[m.at] = &cache.Fact{Value: values[next], Present: values[next] != nil}
 		size += len(values[next])
 	}
-	return facts, size, TierCheckpoint, nil
+	return size, TierCheckpoint, nil
 }
 
 // ScanOptions say which pairs of a state a scan gives. The zero value gives all.

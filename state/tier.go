@@ -1,6 +1,11 @@
 package state
 
-import "context"
+import (
+	"context"
+	"sync"
+
+	"accessor/state/cache"
+)
 
 // Tier says where a read found its answer.
 type Tier uint8
@@ -48,7 +53,8 @@ func (v *View) AppendGetTier(ctx context.Context, dst, key []byte) (value []byte
 
 // MultiGetTier is MultiGet, and says where the answers were found.
 func (v *View) MultiGetTier(ctx context.Context, keys [][]byte) ([][]byte, Tier, error) {
-	facts, size, tier, err := v.many(ctx, keys)
+	facts := make([]*cache.Fact, len(keys))
+	size, tier, err := v.many(ctx, keys, facts)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -61,4 +67,37 @@ func (v *View) MultiGetTier(ctx context.Context, keys [][]byte) ([][]byte, Tier,
 		}
 	}
 	return values, tier, nil
+}
+
+// factLists are used again by Each.
+var factLists = sync.Pool{New: func() any { return new([]*cache.Fact) }}
+
+// mostFacts is how long a list may be to be kept.
+const mostFacts = 1024
+
+// Each is MultiGetTier without memory for the values: visit is called with each key's
+// place and value, in the order of the keys. A value is valid during the call. An
+// error of visit ends it.
+func (v *View) Each(ctx context.Context, keys [][]byte, visit func(i int, value []byte, present bool) error) (Tier, error) {
+	list := factLists.Get().(*[]*cache.Fact)
+	if cap(*list) < len(keys) {
+		*list = make([]*cache.Fact, len(keys))
+	}
+	facts := (*list)[:len(keys)]
+	defer func() {
+		clear(facts) // what the cache drops is nobody's
+		if cap(*list) <= mostFacts {
+			factLists.Put(list)
+		}
+	}()
+	_, tier, err := v.many(ctx, keys, facts)
+	if err != nil {
+		return 0, err
+	}
+	for i, f := range facts {
+		if err := visit(i, f.Value, f.Present); err != nil {
+			return tier, err
+		}
+	}
+	return tier, nil
 }

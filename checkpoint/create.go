@@ -2,9 +2,12 @@ package checkpoint
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -16,7 +19,7 @@ import (
 // gives none. Errors: ErrExists,
 // ErrInUse, ErrUnsuitable, ErrEngine, ErrLimit, ErrNoSpace.
 func Create(dir string, engine Engine, commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair], opts Options) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeStoreDir(dir); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
 	if err := foreign(dir); err != nil { // before anything is written into it
@@ -32,6 +35,20 @@ func Create(dir string, engine Engine, commitment string, rec Record, pairs iter
 	}
 	s.maintain.start(s)
 	return s, nil
+}
+
+// makeStoreDir makes a store's directory, for its owner alone; one that is there stays
+// as it is.
+func makeStoreDir(dir string) error {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return os.MkdirAll(dir, 0o700) // no file
+	}
+	return err
 }
 
 func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {

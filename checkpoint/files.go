@@ -16,7 +16,7 @@ import (
 // FileCall is one call to the file system that the store makes itself (what
 // the engine does inside its files is its own).
 type FileCall struct {
-	Op   string // create, write, sync, mkdir, link, ingest, rename, remove, chmod
+	Op   string // create, write, sync, mkdir, link, ingest, rename, remove, chmod, chown
 	Path string
 	// Applied says whether the hook is asked after the call: an error then means
 	// that the call took effect and failed all the same.

@@ -44,13 +44,25 @@ func (a PinAccess) checked() (PinAccess, error) {
 // the store's own, of hex digits.
 func (s *Store) PinnedPath(name string) string { return s.path(dirPins, name) }
 
-// Pinned gives the names of the pinned directories.
+// Pinned gives the names of the pinned directories. One that a crash kept from getting
+// its access is removed: nobody was told of it.
 func (s *Store) Pinned() (names []string, err error) {
 	present, err := s.listing(dirPins)
-	for path := range present {
-		names = append(names, filepath.Base(path))
+	if err != nil {
+		return nil, err
 	}
-	return names, err
+	for path := range present {
+		info, err := os.Lstat(path)
+		if err == nil && info.Mode()&0o200 != 0 {
+			err = s.DropPinned(filepath.Base(path))
+		} else {
+			names = append(names, filepath.Base(path))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
 // DropPinned removes a pinned directory, if there is one. Who has its files open may
@@ -117,7 +129,7 @@ func (s *Store) makePinned(e *entry, name string, access PinAccess, fill func(tm
 		// Until it has its mode, nobody else.
 		return s.files.chmod(tmp, 0o700)
 	}); err == nil {
-		err = s.checkPinned(tmp, e, access)
+		err = s.checkPinned(tmp, e)
 	}
 	if err == nil {
 		err = s.files.rename(tmp, final)
@@ -156,46 +168,12 @@ func (s *Store) linkDir(from, to string) error {
 	return nil
 }
 
-// checkPinned opens what is to be handed out, and looks whether those may read it who
-// are meant to: a table has the mode with which it was made, for all its links.
-func (s *Store) checkPinned(dir string, e *entry, access PinAccess) error {
+// checkPinned opens what is to be handed out.
+func (s *Store) checkPinned(dir string, e *entry) error {
 	db, err := s.engine.OpenReadOnly(dir)
 	if err != nil {
 		return err
 	}
 	err = checkStandsAt(db, e)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if access.Mode&0o055 == 0 {
-		return nil
-	}
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, d := range names {
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		// Whoever gets into the directory by its group is one of the others to files.
-		if info.Mode()&0o004 == 0 {
-			return fmt.Errorf("%w: %s has mode %#o, since the store was written with a umask that keeps others out; ask for mode 0500 and read as the store's owner, or run it with umask 022",
-				ErrAccess, d.Name(), info.Mode().Perm())
-		}
-	}
-	return nil
-}
-
-// openPinned lets a pinned directory be read: the group first, so that no other one gets
-// what is meant for it.
-func (s *Store) openPinned(dir string, access PinAccess) error {
-	if access.Group != nil {
-		err := s.files.call("chown", dir, func() error { return os.Chown(dir, -1, *access.Group) })
-		if err != nil {
-			return fmt.Errorf("%w: group %d: %w", ErrAccess, *access.Group, err)
-		}
-	}
-	return s.files.chmod(dir, access.Mode)
+	return errors.Join(err, db.Close())
 }

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"time"
+
+	"go.uber.org/zap"
 
 	"accessor/api/access"
 	"accessor/forks"
@@ -79,7 +82,7 @@ type pinBody struct {
 	Owner string `json:"owner,omitempty" doc:"for people"`
 	TTL   int64  `json:"ttl_ms" doc:"how long the pin lasts unless it is renewed, in milliseconds; at most a day"`
 	// Directory: nil makes one where the client may have it.
-	Directory *bool `json:"directory,omitempty" doc:"whether to make a directory for readers on the same machine; default where the client may read every item"`
+	Directory *bool `json:"directory,omitempty" doc:"whether to make a directory for readers on the same machine; default where the client may read every item, and one can be made"`
 }
 
 // Pin is a pin.
@@ -169,7 +172,7 @@ func (c *call) postPin() error {
 		return err
 	}
 	if directory {
-		if _, err := c.core.PinDirectory(c.r.Context(), pin.ID, c.s.opts.PinAccess); err != nil {
+		if err := c.pinDirectory(pin.ID, req.Directory != nil); err != nil {
 			_ = c.core.Unpin(pin.ID) // it would be nobody's
 			return err
 		}
@@ -184,6 +187,23 @@ func (c *call) postPin() error {
 	c.names(b)
 	c.w.Header()["Location"] = []string{"/v1/pins/" + pin.ID}
 	return c.json(http.StatusCreated, c.describePin(pin))
+}
+
+// pinDirectory makes a pin's directory. Where it can't be handed out, the pin goes
+// without, unless the client asked for it.
+func (c *call) pinDirectory(id string, asked bool) error {
+	_, err := c.core.PinDirectory(c.r.Context(), id, c.s.opts.PinAccess)
+	if !errors.Is(err, state.ErrAccess) && !errors.Is(err, state.ErrLinks) {
+		return err
+	}
+	c.s.log.Warn("a pin can't have a directory", zap.String("pin", id), zap.Error(err))
+	switch {
+	case !asked:
+		return nil
+	case errors.Is(err, state.ErrAccess):
+		return newFault("no-directory", "the directory can't be opened to those who are to read it (pins.mode and pins.group of the configuration): pin with \"directory\":false, and tell the operator, whose log says more")
+	}
+	return err
 }
 
 // mayPin refuses another client's pin. One whose maker isn't known, since it is from

@@ -17,6 +17,8 @@ var (
 	// ErrLinks: a pin's directory would need more hard links than a file can have, or
 	// lie on another file system.
 	ErrLinks = checkpoint.ErrLinks
+	// ErrAccess: who may read a pin's directory can't be set as the configuration asks.
+	ErrAccess = checkpoint.ErrAccess
 	// ErrClosed: the store is closed.
 	ErrClosed = checkpoint.ErrClosed
 	// ErrUndecided: whether the block is held is known after the next start.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -115,10 +116,21 @@ func (s *service) take(acc *state.Accessor, what string, began time.Time) error 
 		return errors.Join(err, acc.Close())
 	}
 	s.core.Store(acc)
+	s.warnOfReaders()
 	st := acc.Stats()
 	s.log.Info(what, zap.String("data", s.config.Data), zap.String("commitment", acc.Commitment().Name()), zap.String("engine", s.engine.Name()),
 		zap.Int("blocks", st.Blocks), block("anchor", st.Anchor), block("head", st.Head), zap.Duration("took", time.Since(began)))
 	return nil
+}
+
+// warnOfReaders says so where others can list the store's directory: what they read
+// there goes by no table of roles.
+func (s *service) warnOfReaders() {
+	info, err := os.Stat(s.config.Data)
+	if err == nil && info.Mode()&0o044 != 0 {
+		s.log.Warn("other users of this machine can read the store's directory, whatever roles they have here: take that away by chmod 700",
+			zap.String("data", s.config.Data), zap.Stringer("mode", info.Mode().Perm()))
+	}
 }
 
 // table gives who may read what, once the store's commitment is known; nil for what

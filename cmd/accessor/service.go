@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"accessor/api"
 	"accessor/api/access"
@@ -106,6 +107,8 @@ func (s *service) load() (l metrics.Load, ok bool) {
 // run serves until the context ends.
 func (s *service) run(ctx context.Context) (err error) {
 	defer s.engine.Close()
+	// Whatever is made is the owner's alone: what others get, they are given by its mode.
+	unix.Umask(0o077)
 	for _, w := range s.config.Warnings {
 		s.log.Warn(w)
 	}

@@ -80,7 +80,7 @@ type Retention struct {
 
 // Pins says who may read the directories of pins.
 type Pins struct {
-	Mode  string `key:"mode" doc:"mode of a pin's directory, which has the whole state: 0555, 0550 or 0500; the store's own folder must let readers through"`
+	Mode  string `key:"mode" doc:"mode of a pin's directory, which has the whole state: 0500 for processes of the store's user, 0550 for those of a group too, 0555 for all; the store's own folder is opened that far to pass through"`
 	Group string `key:"group" doc:"its group, by name or number, of which who runs the program is a member; empty leaves it"`
 }
 
@@ -152,7 +152,7 @@ func Default(runtimeDir string) Config {
 			HeaderTimeout: 5 * second, IdleTimeout: 120 * second, StallTimeout: 60 * second,
 		},
 		Retention: Retention{Slots: 14_400, Step: 256, MaxPins: 64},
-		Pins:      Pins{Mode: "0555"},
+		Pins:      Pins{Mode: "0500"},
 		Store:     Store{ImageEvery: 192, ImageBytes: 512 << 20, ImageRate: 32 << 20, OpenViews: 8, WorkingDBs: 8},
 		Items:     access.DefaultTable().Config(),
 		Sockets:   []Socket{socket},

@@ -54,7 +54,7 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff([]listen.Unix{want}, sockets.Unix); diff != "" {
 		t.Error(diff)
 	}
-	if pins, err := l.PinAccess(); err != nil || pins.Mode != 0o555 || pins.Group != nil {
+	if pins, err := l.PinAccess(); err != nil || pins.Mode != 0o500 || pins.Group != nil {
 		t.Errorf("pins %+v, %v", pins, err)
 	}
 	if got := l.Source("log.level"); got != "default" {

@@ -193,6 +193,9 @@ func (u *Unix) look() (dead bool, err error) {
 // removeSocket removes a socket that is still the one that was made there.
 func removeSocket(path string, ours fs.FileInfo) error {
 	unlock, err := lockPath(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // with its folder
+	}
 	if err != nil {
 		return fmt.Errorf("remove socket %s: %w", path, err)
 	}

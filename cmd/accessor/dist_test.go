@@ -87,7 +87,7 @@ func TestUnit(t *testing.T) {
 	if got := cmd.Flags().Lookup("config").Value.String(); got != "/etc/accessor/accessor.toml" {
 		t.Errorf("configuration is %s", got)
 	}
-	if got := unitValue(t, unit, "RestartPreventExitStatus"); got != itoa(exitUsage) {
+	if got := unitValue(t, unit, "RestartPreventExitStatus"); got != itoa(exitSetup) {
 		t.Errorf("restarts are prevented by status %s", got)
 	}
 }

@@ -23,10 +23,11 @@ import (
 // Exit statuses of all commands.
 const (
 	exitOK      = 0
-	exitDiffers = 1 // the answer is no: something differs, is damaged, or absent
-	exitUsage   = 2 // bad flags or arguments, or no store where they say
-	exitStore   = 3 // the store failed
-	exitInput   = 4 // an input is unreadable or incomplete
+	exitDiffers = 1  // the answer is no: something differs, is damaged, or absent
+	exitUsage   = 2  // bad flags or arguments, or no store where they say
+	exitStore   = 3  // the store failed
+	exitInput   = 4  // an input is unreadable or incomplete
+	exitSetup   = 78 // of serve: what is exitUsage elsewhere (EX_CONFIG of sysexits.h)
 	exitStopped = 130
 )
 

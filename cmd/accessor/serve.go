@@ -30,29 +30,44 @@ alone can use, for everything; and not on TCP. docs/SERVE.md says how sockets, r
 and tokens are set up.
 
 SIGHUP reads the log level again from the configuration. Under systemd, sockets that
-it hands over are used, and it is told when the service is ready.`,
+it hands over are used, and it is told when the service is ready.
+
+Exit status: 0 stopped in order, 78 settings, sockets or the store's place are wrong,
+which a restart doesn't mend, 3 the store failed, 4 FILE can't be used.`,
 		Example: `  accessor serve --data /var/lib/accessor --anchor genesis.bin
   accessor serve --config /etc/accessor/accessor.toml
   curl --unix-socket $XDG_RUNTIME_DIR/accessor.sock http://localhost/v1/status`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			load := settings(cmd)
-			loaded, err := load()
-			if err != nil {
-				return configError(err)
-			}
-			if err := checkServe(loaded); err != nil {
-				return err
-			}
-			s, err := newService(e, loaded, load)
-			if err != nil {
-				return serveError(err)
-			}
-			return serveError(s.run(cmd.Context()))
-		},
+		Args: func(cmd *cobra.Command, args []string) error { return setupError(noArguments(cmd, args)) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return setupError(serve(e, cmd)) },
 	}
 	settingFlags(cmd)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return setupError(usageError("%w", err)) })
 	return cmd
+}
+
+func serve(e *env, cmd *cobra.Command) error {
+	load := settings(cmd)
+	loaded, err := load()
+	if err != nil {
+		return configError(err)
+	}
+	if err := checkServe(loaded); err != nil {
+		return err
+	}
+	s, err := newService(e, loaded, load)
+	if err != nil {
+		return serveError(err)
+	}
+	return serveError(s.run(cmd.Context()))
+}
+
+// setupError gives what is wrong usage elsewhere the status by which a supervisor
+// knows that a restart doesn't help. Go's runtime ends with status 2 after a panic.
+func setupError(err error) error {
+	if err != nil && statusOf(err) == exitUsage {
+		return &exitError{exitSetup, err}
+	}
+	return err
 }
 
 // settingFlags are the flags that set what a configuration has.

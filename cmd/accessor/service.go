@@ -146,11 +146,12 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err := s.makeHandler(); err != nil {
 		return err
 	}
-	broken := make(chan struct{})
+	broken, oneBroke := context.WithCancel(running) // by any number of listeners
+	defer oneBroke()
 	for _, l := range listeners {
 		serving.Go(func() error {
 			if err := s.server.Serve(l); err != nil {
-				defer close(broken)
+				defer oneBroke()
 				return fmt.Errorf("serve %s: %w", l.Where(), err)
 			}
 			return nil
@@ -159,10 +160,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 	background.Go(func() { s.measureDisk(running) })
 	s.notify.ready()
-	select {
-	case <-ctx.Done():
-	case <-broken:
-	}
+	<-broken.Done()
 	return nil
 }
 

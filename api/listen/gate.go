@@ -14,10 +14,11 @@ import (
 	"accessor/api/access"
 )
 
-// gate counts the connections of all listeners, and makes room: where there are
-// as many as there may be, the one that has waited longest without a request goes.
+// gate counts the connections of each listener, and makes room: where a listener has
+// as many as it may have, the one of them that has waited longest without a request
+// goes. No listener's clients can take another's place.
 type gate struct {
-	most  int
+	most  int // of each listener
 	stall time.Duration
 	log   *zap.Logger
 
@@ -31,8 +32,8 @@ type gate struct {
 	waits atomic.Int64
 
 	mu     sync.Mutex
-	open   map[*conn]struct{}
-	turned uint64 // connections turned away or made to go
+	open   map[*Listener]map[*conn]struct{} // of listeners with connections
+	turned uint64                           // connections turned away or made to go
 }
 
 // conn is a connection with its client, as far as it is known.
@@ -53,7 +54,7 @@ const turnAtOnce = 32
 
 func newGate(most int, stall time.Duration, log *zap.Logger) *gate {
 	return &gate{most: most, stall: stall, log: log,
-		turning: make(chan struct{}, turnAtOnce), open: make(map[*conn]struct{})}
+		turning: make(chan struct{}, turnAtOnce), open: make(map[*Listener]map[*conn]struct{})}
 }
 
 // gated is a listener behind the gate.
@@ -102,16 +103,21 @@ func (g gated) Accept() (net.Conn, error) {
 // false where there is no room, since all have requests.
 func (g *gate) admit(c *conn) bool {
 	g.mu.Lock()
+	open := g.open[c.from]
+	if open == nil {
+		open = make(map[*conn]struct{})
+		g.open[c.from] = open
+	}
 	var goes *conn
-	if len(g.open) >= g.most {
-		if goes = g.longestLocked(); goes == nil {
+	if len(open) >= g.most {
+		if goes = longest(open); goes == nil {
 			g.mu.Unlock()
 			return false
 		}
-		delete(g.open, goes)
+		delete(open, goes)
 		g.turned++
 	}
-	g.open[c] = struct{}{}
+	open[c] = struct{}{}
 	g.idle(c)
 	g.mu.Unlock()
 	if goes != nil {
@@ -120,15 +126,15 @@ func (g *gate) admit(c *conn) bool {
 	return true
 }
 
-// longestLocked gives the connection that has waited longest; nil where none waits.
-func (g *gate) longestLocked() (longest *conn) {
+// longest gives the connection that has waited longest; nil where none waits.
+func longest(open map[*conn]struct{}) (goes *conn) {
 	var since int64
-	for c := range g.open {
-		if w := c.waiting.Load(); w != 0 && (longest == nil || w < since) {
-			longest, since = c, w
+	for c := range open {
+		if w := c.waiting.Load(); w != 0 && (goes == nil || w < since) {
+			goes, since = c, w
 		}
 	}
-	return longest
+	return goes
 }
 
 // busy and idle say that a connection has a request, or waits for the next.
@@ -138,16 +144,21 @@ func (g *gate) idle(c *conn) { c.waiting.Store(g.waits.Add(1)) }
 func (g *gate) forget(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.open, c)
+	open := g.open[c.from]
+	if delete(open, c); len(open) == 0 {
+		delete(g.open, c.from)
+	}
 }
 
 // closeWaiting ends all connections without a request.
 func (g *gate) closeWaiting() {
 	g.mu.Lock()
 	var all []*conn
-	for c := range g.open {
-		if c.waiting.Load() != 0 {
-			all = append(all, c)
+	for _, open := range g.open {
+		for c := range open {
+			if c.waiting.Load() != 0 {
+				all = append(all, c)
+			}
 		}
 	}
 	g.mu.Unlock()
@@ -160,7 +171,10 @@ func (g *gate) closeWaiting() {
 func (g *gate) counts() (open int, turned uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.open), g.turned
+	for _, conns := range g.open {
+		open += len(conns)
+	}
+	return open, g.turned
 }
 
 // stateChanged is the server's ConnState hook.

@@ -27,8 +27,8 @@ type Options struct {
 	StallTimeout time.Duration
 	// HeaderBytes is the most bytes of a request's header, about. Default 16 KiB.
 	HeaderBytes int
-	// Connections is the most connections of all listeners together; one more
-	// takes the place of the one that has been idle longest. Default 1024.
+	// Connections is the most connections of each listener; one more takes the place
+	// of the one of them that has been idle longest. Default 1024.
 	Connections int
 	// Log gets refused connections. Default: nothing.
 	Log *zap.Logger

@@ -18,7 +18,7 @@ func TestSocketsAreGone(t *testing.T) {
 		status int
 	}{
 		"removed":  {func(string) error { return nil }, exitOK},
-		"replaced": {func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, exitStore},
+		"replaced": {func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, exitStopped},
 	} {
 		t.Run(name, func(t *testing.T) { socketsAreGone(t, tt.after, tt.status) })
 	}

@@ -61,7 +61,7 @@ type Limits struct {
 	Replay        int      `key:"replay" doc:"blocks that one client may have replayed at once, to read old blocks that have no checkpoint"`
 	ReplayRate    int      `key:"replay_rate" doc:"blocks of these that come back to it in a second"`
 	Rebuilds      int      `key:"rebuilds" doc:"states of such blocks that are rebuilt at a time for readers, and as many for imports"`
-	Connections   int      `key:"connections" doc:"connections at a time; one more takes the place of the one idle longest"`
+	Connections   int      `key:"connections" doc:"connections at a time of each socket and address; one more takes the place of the one of them idle longest"`
 	HeaderBytes   Size     `key:"header_bytes" doc:"bytes of a request's header, about"`
 	HeaderTimeout Duration `key:"header_timeout" doc:"time for a request's header to come"`
 	IdleTimeout   Duration `key:"idle_timeout" doc:"time that a connection stays without a request"`

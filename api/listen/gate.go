@@ -203,17 +203,26 @@ func (c *conn) Close() error {
 	return err
 }
 
-// Write writes an answer. A client that doesn't take it must not keep what the
-// answer is made of. A deadline that is far enough stays: moving it costs more than
-// looking.
-func (c *conn) Write(b []byte) (int, error) {
-	now := time.Now()
-	if c.until.Load() < now.Add(c.gate.stall).UnixNano() {
-		if err := c.SetWriteDeadline(now.Add(c.gate.stall + c.gate.stall/4)); err != nil {
-			return 0, err
+// stretch is how many bytes of a long answer a client has to take within the stall
+// timeout at least: 17 KiB a second where that is a minute.
+const stretch = 1 << 20
+
+// Write writes an answer, however long that takes. A client that doesn't take it, or
+// hardly any of it, must not keep what the answer is made of. A deadline that is far
+// enough stays: moving it costs more than looking.
+func (c *conn) Write(b []byte) (n int, err error) {
+	for {
+		now := time.Now()
+		if c.until.Load() < now.Add(c.gate.stall).UnixNano() {
+			if err := c.SetWriteDeadline(now.Add(c.gate.stall + c.gate.stall/4)); err != nil {
+				return n, err
+			}
+		}
+		wrote, err := c.Conn.Write(b[n:min(len(b), n+stretch)])
+		if n += wrote; err != nil || n == len(b) {
+			return n, err
 		}
 	}
-	return c.Conn.Write(b)
 }
 
 // SetWriteDeadline is that of net.Conn.

@@ -21,7 +21,8 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// IdleTimeout is how long a connection stays without a request. Default 2 min.
 	IdleTimeout time.Duration
-	// StallTimeout is how long a client may let an answer stand still, and how long a
+	// StallTimeout is how long a client may let an answer stand still, or take for each
+	// MiB of it, and how long a
 	// body may take of which the handler doesn't say so itself, by
 	// http.ResponseController. Default 1 min.
 	StallTimeout time.Duration

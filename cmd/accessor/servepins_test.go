@@ -40,25 +40,15 @@ func TestPinsUnderTheUnit(t *testing.T) {
 			t.Error("the unit's state directory is not its owner's alone")
 		}
 		started(t, cmd, dir+"/s")
-		resp, err := overSocket(dir+"/s").Post("http://x/v1/pins", "application/json",
-			strings.NewReader(`{"block":"head","ttl_ms":60000,"directory":true}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		var pin struct{ Directory string }
-		if resp.StatusCode != 201 || json.Unmarshal(body, &pin) != nil {
-			t.Fatalf("%s: %d %s", tt.env, resp.StatusCode, body)
-		}
-		for path, want := range map[string]fs.FileMode{pin.Directory: tt.dir, dir + "/store": tt.data} {
+		pin := pinned(t, dir+"/s")
+		for path, want := range map[string]fs.FileMode{pin: tt.dir, dir + "/store": tt.data} {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 				t.Errorf("%s: %s has mode %v, %v; want %v", tt.env, path, info.Mode(), err, want)
 			}
 		}
-		files, _ := os.ReadDir(pin.Directory)
+		files, _ := os.ReadDir(pin)
 		if len(files) == 0 {
-			t.Errorf("%s: %s is empty", tt.env, pin.Directory)
+			t.Errorf("%s: %s is empty", tt.env, pin)
 		}
 		for _, f := range files {
 			if info, err := f.Info(); err != nil || info.Mode().Perm()&tt.dir&0o444 != tt.dir&0o444 {
@@ -98,4 +88,42 @@ func TestStoreIsItsOwners(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPinsOfRelativeStore: whoever gets a pin's directory is elsewhere.
+func TestPinsOfRelativeStore(t *testing.T) {
+	chain := generated(t, trace.GenerateOptions{Seed: 3, Blocks: 2, Keys: 20, Writes: 5})
+	dir, err := os.MkdirTemp("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cmd := child(t, "accessor", "serve", "--data", "store", "--anchor", chain, "--socket", dir+"/s")
+	cmd.Dir = dir
+	started(t, cmd, dir+"/s")
+	pin := pinned(t, dir+"/s")
+	if filepath.Dir(pin) != dir+"/store/pins" {
+		t.Errorf("the directory is %s", pin)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// pinned pins the head with a directory, and gives that.
+func pinned(t *testing.T, socket string) string {
+	t.Helper()
+	resp, err := overSocket(socket).Post("http://x/v1/pins", "application/json",
+		strings.NewReader(`{"block":"head","ttl_ms":60000,"directory":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	var pin struct{ Directory string }
+	if resp.StatusCode != 201 || json.Unmarshal(body, &pin) != nil {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	return pin.Directory
 }

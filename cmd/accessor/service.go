@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,6 +48,10 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	level, err := zapcore.ParseLevel(c.Log.Level)
 	if err != nil {
 		return nil, configError(err)
+	}
+	// Clients are told of places in it.
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return nil, err
 	}
 	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine()}
 	s.log = newLogger(e.stderr, s.level, c.Log.Format)

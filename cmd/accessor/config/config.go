@@ -65,7 +65,7 @@ type Limits struct {
 	HeaderBytes   Size     `key:"header_bytes" doc:"bytes of a request's header, about"`
 	HeaderTimeout Duration `key:"header_timeout" doc:"time for a request's header to come"`
 	IdleTimeout   Duration `key:"idle_timeout" doc:"time that a connection stays without a request"`
-	StallTimeout  Duration `key:"stall_timeout" doc:"time that an answer may stand still, or that a body takes which no request needs"`
+	StallTimeout  Duration `key:"stall_timeout" doc:"time that an answer may stand still, or that 1MiB of it takes, or that a body takes which no request needs"`
 }
 
 // Retention is how long blocks are kept.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"time"
 
+	"accessor/api"
 	"accessor/api/access"
 	"accessor/api/listen"
 )
@@ -19,9 +22,57 @@ func (s *service) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		s.guarded(w, r, access.SetLogLevel, levelRoute{s.level, s.log})
 	case s.config.Profile && strings.HasPrefix(path, "/debug/pprof/"):
 		s.guarded(w, r, access.Profile, profiles())
+	case s.handler.Load() == nil && aboutHealth(path):
+		s.healthWhileOpening(w, r)
 	default:
-		s.handler.Load().ServeHTTP(w, r)
+		if handler := s.awaitHandler(r.Context()); handler != nil {
+			handler.ServeHTTP(w, r)
+		} else {
+			s.refuseYet(w)
+		}
 	}
+}
+
+// aboutHealth says whether a path is one that is answered at once, also while the
+// store is being opened.
+func aboutHealth(path string) bool {
+	return path == "/livez" || path == "/readyz" || path == "/v1/status"
+}
+
+// healthWhileOpening answers what aboutHealth has.
+func (s *service) healthWhileOpening(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/livez" {
+		s.refuseYet(w)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// openPatience is how long requests wait for the store to be open, which takes less as
+// a rule: so a service that is restarted refuses none.
+const openPatience = 2 * time.Second
+
+// awaitHandler gives the API once there is one; nil where that takes too long.
+func (s *service) awaitHandler(ctx context.Context) *api.Server {
+	if h := s.handler.Load(); h != nil {
+		return h
+	}
+	enough := time.NewTimer(openPatience)
+	defer enough.Stop()
+	select {
+	case <-s.opened:
+	case <-s.ending.Done():
+	case <-ctx.Done():
+	case <-enough.C:
+	}
+	return s.handler.Load()
+}
+
+// refuseYet refuses a request that needs the store.
+func (s *service) refuseYet(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	listen.Refuse(w, http.StatusServiceUnavailable, "not-ready", s.whyNotYet())
 }
 
 // guarded lets clients in who may do an action.
@@ -52,19 +103,13 @@ func (s *service) serveHealth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler := s.handler.Load()
-	switch r.URL.Path {
-	case "/metrics":
+	switch path := r.URL.Path; {
+	case path == "/metrics":
 		s.metrics.Handler().ServeHTTP(w, r)
-	case "/livez", "/readyz", "/v1/status":
-		switch {
-		case handler != nil:
-			handler.ServeHTTP(w, r)
-		case r.URL.Path == "/livez":
-			w.Header().Set("Content-Type", "text/plain")
-			_, _ = w.Write([]byte("ok\n"))
-		default:
-			listen.Refuse(w, http.StatusServiceUnavailable, "not-ready", s.whyNotYet())
-		}
+	case aboutHealth(path) && handler != nil:
+		handler.ServeHTTP(w, r)
+	case aboutHealth(path):
+		s.healthWhileOpening(w, r)
 	default:
 		listen.Refuse(w, http.StatusNotFound, "not-found", "this address has /livez, /readyz, /v1/status and /metrics alone")
 	}
@@ -72,7 +117,7 @@ func (s *service) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 // whyNotYet says why there is no API yet, or none any more.
 func (s *service) whyNotYet() string {
-	if s.stopping.Load() {
+	if s.ending.Err() != nil {
 		return "stopping"
 	}
 	return "recovering: the store is being opened"

@@ -37,11 +37,13 @@ type service struct {
 	metrics *metrics.Metrics
 	notify  *notifier
 
-	core     atomic.Pointer[state.Accessor] // nil until there is a store
-	handler  atomic.Pointer[api.Server]     // nil until the store is open
-	server   *listen.Server
-	health   *listen.Server
-	stopping atomic.Bool
+	core    atomic.Pointer[state.Accessor] // nil until there is a store
+	handler atomic.Pointer[api.Server]     // nil until the store is open
+	server  *listen.Server
+	health  *listen.Server
+	opened  chan struct{}   // closed when there is a handler
+	ending  context.Context // ends when the service begins to stop
+	endNow  context.CancelFunc
 }
 
 func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error)) (*service, error) {
@@ -53,7 +55,8 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return nil, err
 	}
-	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine()}
+	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine(), opened: make(chan struct{})}
+	s.ending, s.endNow = context.WithCancel(context.Background())
 	s.log = newLogger(e.stderr, s.level, c.Log.Format)
 	s.metrics = metrics.New(programVersion(), s.engine.Name())
 	s.notify = newNotifier(s)
@@ -126,7 +129,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	background.Go(func() { s.followHangups(running) })
 
 	// What is wrong with sockets shows before a store is opened, which can take long;
-	// clients that come meanwhile wait in the sockets' queues.
+	// clients that come meanwhile are told so.
 	sockets, err := s.config.Listeners()
 	if err != nil {
 		return err
@@ -141,6 +144,7 @@ func (s *service) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.end(&serving)) }()
+	broken := s.serve(&serving, listeners)
 	if err := s.open(ctx); err != nil {
 		if interrupted(ctx, err) {
 			s.log.Info("stopped while starting", zap.Error(err))
@@ -151,22 +155,30 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err := s.makeHandler(); err != nil {
 		return err
 	}
-	broken, oneBroke := context.WithCancel(running) // by any number of listeners
-	defer oneBroke()
+	background.Go(func() { s.measureDisk(running) })
+	s.notify.ready()
+	select {
+	case <-ctx.Done():
+	case <-broken:
+	}
+	return nil
+}
+
+// serve serves the API's sockets, and says when one of them breaks.
+func (s *service) serve(serving *errgroup.Group, listeners []*listen.Listener) (broken <-chan struct{}) {
+	breaks := make(chan struct{})
+	var once sync.Once // several may break
 	for _, l := range listeners {
 		serving.Go(func() error {
 			if err := s.server.Serve(l); err != nil {
-				defer oneBroke()
+				defer once.Do(func() { close(breaks) })
 				return fmt.Errorf("serve %s: %w", l.Where(), err)
 			}
 			return nil
 		})
 		s.log.Info("serving", zap.String("socket", l.Name()), zap.String("at", l.Where()))
 	}
-	background.Go(func() { s.measureDisk(running) })
-	s.notify.ready()
-	<-broken.Done()
-	return nil
+	return breaks
 }
 
 // startHealth serves metrics_listen, where there is one: also while the store is
@@ -223,13 +235,14 @@ func (s *service) makeHandler() error {
 		return configError(err)
 	}
 	s.handler.Store(handler)
+	close(s.opened)
 	return nil
 }
 
 // end stops serving, and closes the store.
 func (s *service) end(serving *errgroup.Group) error {
 	began := time.Now()
-	s.stopping.Store(true)
+	s.endNow()
 	s.notify.stopping()
 	up := s.handler.Load()
 	if up != nil {
@@ -258,7 +271,7 @@ func (s *service) end(serving *errgroup.Group) error {
 func (s *service) ready() error {
 	acc := s.core.Load()
 	switch {
-	case s.stopping.Load():
+	case s.ending.Err() != nil:
 		return errors.New("stopping")
 	case acc == nil:
 		return errors.New("the store has no anchor yet")

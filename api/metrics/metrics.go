@@ -9,6 +9,7 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -64,6 +65,7 @@ const (
 	imported = "imported"
 	held     = "held"
 	refused  = "refused" // the block's fault
+	gaveUp   = "gave-up" // who sent it didn't wait, or the store was closed
 	failed   = "failed"  // the store's
 )
 
@@ -131,8 +133,8 @@ var waitBuckets = []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30}
 var blockBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
 func (m *Metrics) makeImports() {
-	m.imports = m.counters("imports_total", "Imports that ended: imported, held already, refused for the block, failed for the store.",
-		"result", imported, held, refused, failed)
+	m.imports = m.counters("imports_total", "Imports that ended: imported, held already, refused for the block, given up by the client or at the end, failed for the store.",
+		"result", imported, held, refused, gaveUp, failed)
 	m.importTime = m.histogram("import_seconds", "Time of imports that brought a new block.", importBuckets)
 	m.importBytes = m.counter("import_bytes_total", "Bytes of write sets that were written.")
 	m.lockWait = m.histogram("lock_wait_seconds", "Time that imports waited for their slot.", waitBuckets)
@@ -175,6 +177,10 @@ var theBlocks = []error{
 	state.ErrReplayRefused,
 }
 
+// theClients are the errors that say that a client waited no longer, or that the
+// store was closed meanwhile: neither the block nor the disk has a fault.
+var theClients = []error{state.ErrLocked, state.ErrReserved, context.Canceled, context.DeadlineExceeded, state.ErrClosed}
+
 func resultOf(i *state.Imported) string {
 	switch {
 	case i.Err == nil && i.Result.Held:
@@ -185,6 +191,11 @@ func resultOf(i *state.Imported) string {
 	for _, kind := range theBlocks {
 		if errors.Is(i.Err, kind) {
 			return refused
+		}
+	}
+	for _, kind := range theClients {
+		if errors.Is(i.Err, kind) {
+			return gaveUp
 		}
 	}
 	return failed

@@ -197,7 +197,11 @@ func (c *call) tagged(etag, where string, fixed bool) (sent bool) {
 	h := c.w.Header()
 	c.etag[0] = etag
 	h["Etag"] = c.etag[:]
-	h["Vary"] = headerAccept
+	if before := h["Vary"]; len(before) > 0 {
+		h["Vary"] = append(before, "Accept") // to the listener's
+	} else {
+		h["Vary"] = headerAccept
+	}
 	if fixed {
 		h["Cache-Control"] = headerImmutable
 	} else {

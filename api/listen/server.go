@@ -132,8 +132,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, refusal{http.StatusHTTPVersionNotSupported, "http-version", "want HTTP/1.1"})
 		return
 	}
-	if c.from.tcp != nil {
-		client, refused := c.from.tcp.identify(r)
+	if tcp := c.from.tcp; tcp != nil {
+		if refused := tcp.checkSource(r); refused.status != 0 {
+			refuse(w, refused)
+			return
+		}
+		if tcp.preflight(w, r, tcp.allowOrigin(w.Header(), r)) {
+			return
+		}
+		client, refused := tcp.identify(r)
 		if refused.status != 0 {
 			refuse(w, refused)
 			return
@@ -151,16 +158,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.handler.ServeHTTP(w, r)
 }
 
-// identify says who sent a request, or why it is refused.
-func (t *TCP) identify(r *http.Request) (access.Client, refusal) {
+// checkSource refuses a request to another host, or of another's script.
+func (t *TCP) checkSource(r *http.Request) refusal {
 	if !t.takesHost(r.Host) {
-		return access.Client{}, refusal{http.StatusMisdirectedRequest, "forbidden-host",
+		return refusal{http.StatusMisdirectedRequest, "forbidden-host",
 			"the Host of the request is not one of this server's: operators name more of them in its configuration (tcp.hosts)"}
 	}
 	if !t.takesOrigin(r.Header["Origin"], r.Host) {
-		return access.Client{}, refusal{http.StatusForbidden, "forbidden-origin",
+		return refusal{http.StatusForbidden, "forbidden-origin",
 			"scripts of that origin may not send requests: operators name those that may in the configuration (tcp.origins)"}
 	}
+	return refusal{}
+}
+
+// identify says who sent a request, or why it is refused.
+func (t *TCP) identify(r *http.Request) (access.Client, refusal) {
 	fields := r.Header["Authorization"]
 	if len(fields) != 1 {
 		return access.Client{}, refusal{http.StatusUnauthorized, "unauthenticated", "want one Authorization header: Bearer and a token"}

@@ -43,6 +43,8 @@ type Listener struct {
 	tcp   *TCP
 	fixed *access.Client
 	tls   *tls.Config // nil: none
+
+	warnings []string
 	// remove takes a Unix socket's name away; nil where it isn't ours to remove.
 	remove func() error
 
@@ -63,6 +65,9 @@ func Open(name, address string, client access.Client) (*Listener, error) {
 
 // Name is what the configuration calls it.
 func (l *Listener) Name() string { return l.name }
+
+// Warnings say what an operator should know of the socket.
+func (l *Listener) Warnings() []string { return l.warnings }
 
 // Where says where clients find it: a path, or an address.
 func (l *Listener) Where() string {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,30 @@ func (u Unix) adopt(inner net.Listener) (*Listener, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	u.Path = l.Addr().String()
-	return &Listener{Listener: l, name: u.Name, unix: &u}, nil
+	return &Listener{Listener: l, name: u.Name, unix: &u, warnings: u.differs()}, nil
+}
+
+// differs says where a socket that somebody else made isn't as configured. One without
+// a path has neither mode nor owner.
+func (u *Unix) differs() (list []string) {
+	info, err := os.Lstat(u.Path)
+	if err != nil {
+		return nil
+	}
+	add := func(name, has, want string) {
+		list = append(list, fmt.Sprintf("the socket that was handed over has %s %s, the configuration's %s isn't used: set it where the socket is made", name, has, want))
+	}
+	if mode := info.Mode().Perm(); u.Mode != 0 && mode != u.Mode {
+		add("mode", fmt.Sprintf("%#o", mode), fmt.Sprintf("%#o", u.Mode))
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if ok && u.UID >= 0 && int(owner.Uid) != u.UID {
+		add("owner", strconv.Itoa(int(owner.Uid)), strconv.Itoa(u.UID))
+	}
+	if ok && u.GID >= 0 && int(owner.Gid) != u.GID {
+		add("group", strconv.Itoa(int(owner.Gid)), strconv.Itoa(u.GID))
+	}
+	return list
 }
 
 func (u *Unix) checkPath() error {
@@ -94,11 +118,17 @@ func (u *Unix) checkPath() error {
 	if !info.IsDir() {
 		return fmt.Errorf("%w: %s is no folder", ErrPath, dir)
 	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && !trusted(int(owner.Uid)) {
+		return fmt.Errorf("%w: user %d, whose folder %s is, could replace what is in it: take one of your own", ErrPath, owner.Uid, dir)
+	}
 	if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
 		return fmt.Errorf("%w: anybody could replace what is in %s: take away its write permission for others", ErrPath, dir)
 	}
 	return nil
 }
+
+// trusted says whether what a user has is as safe as what is one's own.
+func trusted(uid int) bool { return uid == os.Geteuid() || uid == 0 }
 
 // place makes the socket in a private folder beside its path, where nobody can
 // connect yet, gives it mode and owner, and only then its name.
@@ -216,9 +246,12 @@ const lockPatience = 5 * time.Second
 func lockPath(path string) (unlock func(), err error) {
 	name := path + ".lock"
 	for end := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
-		file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+		file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return nil, err
+		}
+		if err := checkLock(file); err != nil {
+			return nil, errors.Join(err, file.Close())
 		}
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && stillNamed(file, name) {
@@ -235,6 +268,20 @@ func lockPath(path string) (unlock func(), err error) {
 			return nil, fmt.Errorf("%w: another process has locked %s", ErrInUse, name)
 		}
 	}
+}
+
+// checkLock refuses a lock that another user has put there, who could keep it for ever.
+// Error: ErrPath.
+func checkLock(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !trusted(int(owner.Uid)) || !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is another user's, or no file: remove it, or take a folder that nobody else can write to", ErrPath, file.Name())
+	}
+	return nil
 }
 
 // stillNamed says whether a file that is open still has its name: who had the

@@ -92,6 +92,17 @@ func TestNoWindow(t *testing.T) {
 	}
 }
 
+// giveAway makes something another user's, which root alone can.
+func giveAway(t *testing.T, path string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	if err := os.Chown(path, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestUnixRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -122,6 +133,13 @@ func TestUnixRefuses(t *testing.T) {
 			t.Cleanup(func() { c.Close() })
 		}, ErrInUse, "wrong type"},
 		{"folder of anybody", func(t *testing.T, u *Unix) { os.Chmod(filepath.Dir(u.Path), 0o777) }, ErrPath, "anybody could replace"},
+		{"folder of another user", func(t *testing.T, u *Unix) { giveAway(t, filepath.Dir(u.Path)) }, ErrPath, "user 12345"},
+		{"another user's lock", func(t *testing.T, u *Unix) {
+			os.Chmod(filepath.Dir(u.Path), 0o777|os.ModeSticky)
+			os.WriteFile(u.Path+".lock", nil, 0o666)
+			giveAway(t, u.Path+".lock")
+		}, ErrPath, "another user's"},
+		{"pipe as lock", func(t *testing.T, u *Unix) { unix.Mkfifo(u.Path+".lock", 0o600) }, ErrPath, "no file"},
 		{"symlink as lock", func(t *testing.T, u *Unix) { os.Symlink("/tmp/x", u.Path+".lock") }, unix.ELOOP, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

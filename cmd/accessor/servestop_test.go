@@ -72,3 +72,16 @@ func TestSetupStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestNoDefaultFolder: who has no folder for the default socket is told what to set.
+func TestNoDefaultFolder(t *testing.T) {
+	dir := t.TempDir()
+	cmd := child(t, "accessor", "serve", "--data", dir+"/store")
+	cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+dir+"/none")
+	out, _ := cmd.CombinedOutput()
+	for _, want := range []string{"make the folder first", "--socket PATH", "$XDG_RUNTIME_DIR", "/run/accessor"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("doesn't say %s:\n%s", want, out)
+		}
+	}
+}

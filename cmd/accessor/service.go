@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/signal"
@@ -136,7 +137,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 	listeners, err := sockets.Open()
 	if err != nil {
-		return err
+		return s.whereSockets(err)
 	}
 	defer func() { err = errors.Join(err, closeListeners(listeners)) }()
 	var serving errgroup.Group
@@ -176,9 +177,20 @@ func (s *service) serve(serving *errgroup.Group, listeners []*listen.Listener) (
 			}
 			return nil
 		})
+		for _, w := range l.Warnings() {
+			s.log.Warn(w, zap.String("socket", l.Name()), zap.String("at", l.Where()))
+		}
 		s.log.Info("serving", zap.String("socket", l.Name()), zap.String("at", l.Where()))
 	}
 	return breaks
+}
+
+// whereSockets says what else there is to do where the default socket has no folder.
+func (s *service) whereSockets(err error) error {
+	if errors.Is(err, fs.ErrNotExist) && !s.config.Given("sockets") {
+		return fmt.Errorf("%w, or say by --socket PATH where the socket is to be; by default it is in $XDG_RUNTIME_DIR, or in /run/accessor where that isn't set", err)
+	}
+	return err
 }
 
 // startHealth serves metrics_listen, where there is one: also while the store is

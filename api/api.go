@@ -162,7 +162,7 @@ func New(core Core, opts Options) (*Server, error) {
 	if s.opts.Stall <= 0 {
 		s.opts.Stall = eventStall
 	}
-	s.bodies.init(limits.Bodies)
+	s.bodies.init(limits.Bodies, min(limits.Body, limits.Bodies/4*3))
 	s.replays.init(&s.limits)
 	s.closing, s.close = context.WithCancel(context.Background())
 	if core != nil {

@@ -43,31 +43,26 @@ func (c *call) bodyForm(offered ...string) (string, error) {
 }
 
 // body reads the whole body, of which limit bytes at most are taken, and calls use
-// with it; its memory comes from the budget until use returns.
+// with it. Its memory comes from the budget until use returns, but for what every
+// request may have.
 func (c *call) body(limit int64, use func([]byte) error) error { return c.bodyInto(nil, limit, use) }
 
 // bodyInto is body with memory that may be there already.
 func (c *call) bodyInto(room []byte, limit int64, use func([]byte) error) error {
-	limit = min(limit, c.s.limits.Bodies)
+	memory := c.stake()
+	defer memory.end()
 	size := c.r.ContentLength
-	if size > limit {
+	if limit = min(limit, memory.most()+smallBody); size > limit {
 		return newFault("too-large", "a body of %d bytes, at most %d", size, limit)
-	}
-	taken := int64(0)
-	defer func() { c.s.bodies.giveBack(taken) }()
-	take := func(n int64) error {
-		err := c.s.bodies.take(c.r.Context(), n)
-		if err == nil {
-			taken += n
-		}
-		return err
 	}
 	known := size >= 0
 	if !known {
 		size = min(limit, smallBody)
 	}
-	if err := take(size); err != nil {
-		return err
+	if size > smallBody {
+		if err := memory.take(c.r.Context(), size-smallBody); err != nil {
+			return err
+		}
 	}
 	control := http.NewResponseController(c.w)
 	deadline := func() {
@@ -96,10 +91,9 @@ func (c *call) bodyInto(room []byte, limit int64, use func([]byte) error) error 
 		}
 		// Others' parts are not waited for: they might wait for this one's.
 		more := min(size, limit-size)
-		if err := c.s.bodies.more(more); err != nil {
+		if err := memory.more(more); err != nil {
 			return err
 		}
-		taken += more
 		size += more
 		b = slices.Grow(b, int(size+1)-len(b))
 		b = b[:len(b):min(cap(b), int(size+1))]

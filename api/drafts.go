@@ -359,7 +359,7 @@ func (c *call) patchDraft() error {
 		var dels [][]byte
 		var err error
 		if form == typeBinary {
-			puts, dels, err = decodeWrites(b)
+			puts, dels, err = decodeWrites(b, c.core.Commitment().KeySize())
 		} else if puts, dels, err = trace.ParseWrites(b); err != nil {
 			err = badBody("%v", err)
 		}

@@ -93,6 +93,7 @@ type WalkBack struct {
 
 // importLine is the answer to a line of a stream: the result, or the problem.
 type importLine struct {
+	Line   int // of the request, from 1, empty ones counted
 	Status int
 	Result Imported
 	Error  *Problem
@@ -102,23 +103,27 @@ type importLine struct {
 func (l importLine) MarshalJSON() ([]byte, error) {
 	if l.Error != nil {
 		return json.Marshal(struct {
+			Line   int      `json:"line"`
 			Status int      `json:"status"`
 			Error  *Problem `json:"error"`
-		}{l.Status, l.Error})
+		}{l.Line, l.Status, l.Error})
 	}
 	return json.Marshal(struct {
+		Line   int `json:"line"`
 		Status int `json:"status"`
 		Imported
-	}{l.Status, l.Result})
+	}{l.Line, l.Status, l.Result})
 }
 
 // Schema says in the document what MarshalJSON does.
 func (importLine) Schema(r huma.Registry) *huma.Schema {
 	status := intSchema(100, 599)
 	status.Description = "as it were of a request with this block alone"
+	line := intSchema(1, 1<<31)
+	line.Description = "which line of the request, empty ones counted"
 	return &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"status"},
-		Properties:           map[string]*huma.Schema{"status": status, "error": r.Schema(reflect.TypeFor[Problem](), true, "")},
+		Type: huma.TypeObject, Required: []string{"line", "status"},
+		Properties:           map[string]*huma.Schema{"line": line, "status": status, "error": r.Schema(reflect.TypeFor[Problem](), true, "")},
 		Description:          "beside status the members of Imported, or error",
 		AdditionalProperties: true,
 	}
@@ -170,7 +175,7 @@ func (c *call) postBlock() error {
 	}
 	decode := parseBlock
 	if form == typeBinary {
-		decode = decodeBlock
+		decode = func(body []byte) (*state.Block, error) { return decodeBlock(body, c.core.Commitment().KeySize()) }
 	}
 	var res state.Result
 	err = c.body(c.s.limits.Body, func(body []byte) error {
@@ -216,19 +221,14 @@ func (c *call) importStream(take func(*state.Block) (state.Result, error)) error
 	}
 	defer lines.close()
 	c.begin(http.StatusOK, typeLines, -1)
-	for n := 0; ; n++ {
+	for {
 		text, err := lines.next()
-		if err == nil && n == c.s.limits.Stream {
-			err = newFault("too-large", "a stream of more than %d lines: begin another", n)
-		}
-		if err == nil && c.s.closing.Err() != nil {
-			err = newFault("closing", "the server is stopping")
-		}
 		switch {
 		case err == nil && text == nil:
 			return nil
 		case err != nil:
-			c.importLine(control, state.Result{}, err)
+			c.importLine(control, lines.lines, state.Result{}, err)
+			lines.drain()
 			return nil
 		}
 		var res state.Result
@@ -239,15 +239,15 @@ func (c *call) importStream(take func(*state.Block) (state.Result, error)) error
 		if err != nil && b != nil {
 			res.Block.Hash = b.Hash
 		}
-		if !c.importLine(control, res, err) {
+		if !c.importLine(control, lines.lines, res, err) {
 			return nil
 		}
 	}
 }
 
 // importLine answers one line; false where the client has gone.
-func (c *call) importLine(control *http.ResponseController, res state.Result, err error) bool {
-	line := importLine{Status: importStatus(res)}
+func (c *call) importLine(control *http.ResponseController, number int, res state.Result, err error) bool {
+	line := importLine{Line: number, Status: importStatus(res)}
 	if err != nil {
 		f := c.logged(err)
 		if h := res.Block.Hash; h != (forks.Hash{}) {
@@ -285,12 +285,15 @@ func (c *call) postHead() error {
 	if err != nil {
 		return err
 	}
+	b, err := c.core.Resolve(blockID(h)) // before: the head may move on at once
+	if err != nil {
+		return err
+	}
 	if err := c.core.SetHead(h); err != nil {
 		return err
 	}
-	head := c.core.Head()
-	c.names(head)
-	return c.json(http.StatusOK, aboutBlock(head))
+	c.names(b)
+	return c.json(http.StatusOK, aboutBlock(b))
 }
 
 // finalizedBody is the answer of POST /v1/finalize.

@@ -1,15 +1,12 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // Limits bound what clients may ask for. Zero fields mean the defaults.
@@ -45,9 +42,8 @@ const (
 	smallBody   = 64 << 10         // bytes of a request that names blocks and times alone
 	maxTarget   = 8 << 10          // bytes of a path with its query
 	maxWait     = 60 * time.Second // of a request for something to happen
-	maxHeld     = 100_000          // hashes of POST /v1/blocks/held
+	maxHeld     = 10_000           // hashes of POST /v1/blocks/held
 	defaultPage = 1_000            // pairs or blocks of a page where no limit is given
-	budgetWait  = 5 * time.Second  // for other bodies to be done
 )
 
 var errLimits = errors.New("invalid limits")
@@ -87,43 +83,6 @@ func (l Limits) withDefaults() (Limits, error) {
 		return l, fmt.Errorf("%w: Bodies is %d, below the one body of %d that it must take", errLimits, l.Bodies, max(l.Body, smallBody))
 	}
 	return l, nil
-}
-
-// budget is what the bodies in flight may take of memory together.
-type budget struct {
-	free  *semaphore.Weighted
-	taken atomic.Int64 // bytes
-}
-
-func (b *budget) init(size int64) { b.free = semaphore.NewWeighted(size) }
-
-// take takes so many bytes, and waits a moment for others to give theirs back. Error:
-// a fault of kind busy.
-func (b *budget) take(ctx context.Context, n int64) error {
-	if b.free.TryAcquire(n) {
-		b.taken.Add(n)
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, budgetWait)
-	defer cancel()
-	if b.free.Acquire(ctx, n) != nil {
-		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again")
-	}
-	b.taken.Add(n)
-	return nil
-}
-
-func (b *budget) more(n int64) error {
-	if !b.free.TryAcquire(n) {
-		return newFault("busy", "the bodies in flight take all the memory that there is for them; try again, with a Content-Length")
-	}
-	b.taken.Add(n)
-	return nil
-}
-
-func (b *budget) giveBack(n int64) {
-	b.taken.Add(-n)
-	b.free.Release(n)
 }
 
 // clientID tells clients apart: by the token or, on a Unix socket, by the user.

@@ -107,13 +107,16 @@ type heldBody struct {
 	Held []forks.Hash `json:"held" nullable:"false" doc:"those of the request that are held, in its order"`
 }
 
+// heldSize is the most bytes of that request: maxHeld hashes, and room for blanks.
+const heldSize = 1 << 20
+
 // getHeld is POST /v1/blocks/held.
 func (c *call) getHeld() error {
 	if _, err := c.bodyForm(typeJSON); err != nil {
 		return err
 	}
 	var req hashesBody
-	err := c.body(batchBody, func(b []byte) error { return object(b, map[string]any{"hashes": &req.Hashes}, "hashes") })
+	err := c.body(heldSize, func(b []byte) error { return object(b, map[string]any{"hashes": &req.Hashes}, "hashes") })
 	if err != nil {
 		return err
 	}

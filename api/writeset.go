@@ -18,9 +18,9 @@ const (
 	hasHeader
 )
 
-// decodeBlock reads a block in binary form (docs/API.md). It keeps slices of the
-// body. Errors: faults of kind bad-body.
-func decodeBlock(body []byte) (*state.Block, error) {
+// decodeBlock reads a block in binary form (docs/API.md) of a store whose keys have
+// keySize bytes, 0 for any number. It keeps slices of the body. Errors: faults of kind bad-body.
+func decodeBlock(body []byte, keySize int) (*state.Block, error) {
 	f := frames{rest: body}
 	if !bytes.Equal(f.fixed(len(blockMagic), "the magic"), []byte(blockMagic)) {
 		return nil, badBody("a binary block begins with %s", blockMagic)
@@ -46,31 +46,52 @@ func decodeBlock(body []byte) (*state.Block, error) {
 	if flags&hasHeader != 0 {
 		b.Header = f.frame("the header")
 	}
-	b.Puts, b.Dels = f.writes()
+	b.Puts, b.Dels = f.writes(keySize)
 	if err := f.end(); err != nil {
 		return nil, err
 	}
 	return &b, nil
 }
 
-// writes reads a write set.
-func (f *frames) writes() (puts []state.Pair, dels [][]byte) {
-	const emptyFrame = 4
-	puts = make([]state.Pair, f.count(2*emptyFrame, "puts"))
-	for i := range puts {
-		puts[i] = state.Pair{Key: f.frame("a key"), Value: f.frame("a value")}
+// writes reads a write set of a store whose keys have keySize bytes, 0 for any number
+// above 0. The lists grow as entries come: an entry takes more memory than bytes.
+func (f *frames) writes(keySize int) (puts []state.Pair, dels [][]byte) {
+	const emptyFrame, listStart = 4, 4096
+	least := emptyFrame + max(keySize, 1)
+	n := f.count(least+emptyFrame, "puts")
+	puts = make([]state.Pair, 0, min(n, listStart))
+	for range n {
+		p := state.Pair{Key: f.key(), Value: f.frame("a value")}
+		if f.err != nil {
+			return nil, nil
+		}
+		puts = append(puts, p)
 	}
-	dels = make([][]byte, f.count(emptyFrame, "deletes"))
-	for i := range dels {
-		dels[i] = f.frame("a key")
+	n = f.count(least, "deletes")
+	dels = make([][]byte, 0, min(n, listStart))
+	for range n {
+		key := f.key()
+		if f.err != nil {
+			return nil, nil
+		}
+		dels = append(dels, key)
 	}
 	return puts, dels
 }
 
+// key reads a key, which is not empty.
+func (f *frames) key() []byte {
+	key := f.frame("a key")
+	if f.err == nil && len(key) == 0 {
+		f.fail("an empty key")
+	}
+	return key
+}
+
 // decodeWrites reads a write set by itself. Errors: faults of kind bad-body.
-func decodeWrites(body []byte) (puts []state.Pair, dels [][]byte, err error) {
+func decodeWrites(body []byte, keySize int) (puts []state.Pair, dels [][]byte, err error) {
 	f := frames{rest: body}
-	puts, dels = f.writes()
+	puts, dels = f.writes(keySize)
 	if err := f.end(); err != nil {
 		return nil, nil, err
 	}

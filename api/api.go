@@ -43,9 +43,9 @@ type Core interface {
 	ReadTree(f func(*forks.Tree))
 
 	View(ctx context.Context, h forks.Hash) (*state.View, error)
-	Diff(ctx context.Context, from, to forks.Hash) ([]state.Difference, forks.Block, error)
-	Changes(ctx context.Context, h forks.Hash) (forks.Block, []state.Pair, error)
-	History(ctx context.Context, h forks.Hash, key []byte, limit int) ([]state.Version, error)
+	DiffWithin(ctx context.Context, from, to forks.Hash, bound state.Bound) ([]state.Difference, forks.Block, error)
+	ChangesWithin(ctx context.Context, h forks.Hash, bound state.Bound) (forks.Block, []state.Pair, error)
+	HistoryWithin(ctx context.Context, h forks.Hash, key []byte, limit int, bound state.Bound) ([]state.Version, error)
 
 	Import(ctx context.Context, b *state.Block) (state.Result, error)
 	ImportWithin(ctx context.Context, b *state.Block, wait time.Duration) (state.Result, error)
@@ -58,6 +58,8 @@ type Core interface {
 	Drafts() []state.DraftInfo
 
 	LockList() []state.Lock
+	Reservations() []state.Reservation
+	MaxPins() int
 	Pin(h forks.Hash, owner string, ttl time.Duration) (state.PinInfo, error)
 	RenewPin(id string, ttl time.Duration) (state.PinInfo, error)
 	Unpin(id string) error
@@ -116,6 +118,7 @@ type Server struct {
 	core   atomic.Pointer[running] // nil until there is a store
 
 	bodies      budget
+	answers     budget
 	clients     clients
 	replays     replays
 	streams     atomic.Int64 // requests of endless routes
@@ -164,6 +167,7 @@ func New(core Core, opts Options) (*Server, error) {
 	}
 	s.bodies.init(limits.Bodies, min(limits.Body, limits.Bodies/4*3))
 	s.replays.init(&s.limits)
+	s.answers.init(answersAtOnce*limits.Answer, 0)
 	s.closing, s.close = context.WithCancel(context.Background())
 	if core != nil {
 		s.setCore(core)

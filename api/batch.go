@@ -61,6 +61,8 @@ func (c *call) answerBatch(b forks.Block, read eachValue) error {
 	}
 	m := batches.Get().(*batch)
 	defer m.done()
+	memory := c.room("ask for fewer keys")
+	defer memory.end()
 	var form string
 	err = c.bodyInto(m.body, batchBody, func(body []byte) (err error) {
 		if cap(body) > cap(m.body) {
@@ -78,7 +80,7 @@ func (c *call) answerBatch(b forks.Block, read eachValue) error {
 			form, err = c.answerForm(request)
 		}
 		if err == nil {
-			m.out, err = c.appendBatch(m.out[:0], form, m.keys, b, read)
+			m.out, err = c.appendBatch(m.out[:0], form, m.keys, b, memory, read)
 		}
 		return err
 	})
@@ -166,13 +168,12 @@ func (c *call) getBatch() error {
 	})
 }
 
-// appendBatch appends the answer to a batch, within the limit of an answer.
-func (c *call) appendBatch(out []byte, form string, keys [][]byte, b forks.Block, read eachValue) ([]byte, error) {
-	size := int64(0)
+// appendBatch appends the answer to a batch, as far as there is room for it.
+func (c *call) appendBatch(out []byte, form string, keys [][]byte, b forks.Block, memory *room, read eachValue) ([]byte, error) {
 	begin := len(out)
 	err := read(c.r.Context(), keys, func(_ int, value []byte, present bool) error {
-		if size += int64(len(value)); size > c.s.limits.Answer {
-			return newFault("too-large", "the values take more than %d bytes: ask for fewer keys", c.s.limits.Answer)
+		if err := memory.take(len(value)); err != nil {
+			return err
 		}
 		if form == typeBinary {
 			out = appendOptional(out, value, present)

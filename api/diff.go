@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/hex"
 	"net/http"
 	"net/url"
 
@@ -45,7 +44,9 @@ func (c *call) getDiff() error {
 	if err := c.near(from, to); err != nil {
 		return err
 	}
-	diff, common, err := c.core.Diff(c.r.Context(), from.Hash, to.Hash)
+	room := c.room("ask for blocks that are nearer")
+	defer room.end()
+	diff, common, err := c.core.DiffWithin(c.r.Context(), from.Hash, to.Hash, room.bound())
 	if err != nil {
 		return err
 	}
@@ -56,15 +57,18 @@ func (c *call) getDiff() error {
 	if c.immutable(where, typeJSON, fixed, from, to) {
 		return nil
 	}
-	out := diffBody{aboutBlock(from), aboutBlock(to), aboutBlock(common), make([]difference, len(diff))}
-	size := int64(0)
+	out := make([]byte, 0, 2*room.size+int64(64*len(diff))+1024)
+	out = append(appendAbout(append(out, `{"from":{`...), from), `},"to":{`...)
+	out = append(appendAbout(append(appendAbout(out, to), `},"common":{`...), common), `},"keys":[`...)
 	for i, d := range diff {
-		if size += int64(len(d.Key) + len(d.A) + len(d.B)); size > c.s.limits.Answer {
-			return newFault("too-large", "the differences take more than %d bytes: ask for blocks that are nearer", c.s.limits.Answer)
+		if i > 0 {
+			out = append(out, ',')
 		}
-		out.Keys[i] = difference{hex.EncodeToString(d.Key), hexText(d.A), hexText(d.B)}
+		out = append(appendHexOrNull(append(out, `{"key":`...), d.Key, true), `,"from":`...)
+		out = append(appendHexOrNull(out, d.A, d.A != nil), `,"to":`...)
+		out = append(appendHexOrNull(out, d.B, d.B != nil), '}')
 	}
-	return c.json(http.StatusOK, out)
+	return c.bytes(http.StatusOK, typeJSON, append(out, "]}\n"...))
 }
 
 // near refuses two blocks with more blocks between them than are read for an answer.
@@ -99,7 +103,9 @@ func (c *call) getChanges() error {
 		return newFault("no-changes", "the anchor %s has a whole state: read that", b.Hash)
 	}
 	c.tier = "disk"
-	_, pairs, err := c.core.Changes(c.r.Context(), b.Hash)
+	room := c.room("read the keys at the block, and at its parent")
+	defer room.end()
+	_, pairs, err := c.core.ChangesWithin(c.r.Context(), b.Hash, room.bound())
 	if err != nil {
 		return err
 	}
@@ -109,15 +115,35 @@ func (c *call) getChanges() error {
 	if c.immutable(c.located(b), typeJSON, byHash, b) {
 		return nil
 	}
-	out := changesBody{Puts: [][]string{}, Dels: []string{}, About: aboutBlock(b)}
-	for _, p := range pairs {
-		if p.Value == nil {
-			out.Dels = append(out.Dels, hex.EncodeToString(p.Key))
-		} else {
-			out.Puts = append(out.Puts, []string{hex.EncodeToString(p.Key), hex.EncodeToString(p.Value)})
+	return c.bytes(http.StatusOK, typeJSON, appendChanges(make([]byte, 0, 2*room.size+int64(16*len(pairs))+512), pairs, b))
+}
+
+// appendChanges appends the JSON of a changesBody.
+func appendChanges(dst []byte, pairs []state.Pair, b forks.Block) []byte {
+	dst = append(dst, `{"puts":[`...)
+	comma := func(n int) {
+		if n > 0 {
+			dst = append(dst, ',')
 		}
 	}
-	return c.json(http.StatusOK, out)
+	puts, dels := 0, 0
+	for _, p := range pairs {
+		if p.Value != nil {
+			comma(puts)
+			dst = append(appendHexOrNull(append(dst, '['), p.Key, true), ',')
+			dst = append(appendHexOrNull(dst, p.Value, p.Value != nil), ']')
+			puts++
+		}
+	}
+	dst = append(dst, `],"dels":[`...)
+	for _, p := range pairs {
+		if p.Value == nil {
+			comma(dels)
+			dst = appendHexOrNull(dst, p.Key, true)
+			dels++
+		}
+	}
+	return append(appendAbout(append(dst, "],"...), b), "}\n"...)
 }
 
 // version is what a block made of a key.
@@ -168,17 +194,21 @@ func (c *call) getHistory() error {
 		return nil
 	}
 	c.tier = "disk"
-	versions, err := c.core.History(c.r.Context(), b.Hash, key, limit)
+	room := c.room("set a lower limit")
+	defer room.end()
+	versions, err := c.core.HistoryWithin(c.r.Context(), b.Hash, key, limit, room.bound())
 	if err != nil {
 		return err
 	}
-	out := historyBody{Key: hex.EncodeToString(key), Versions: make([]version, len(versions)), About: aboutBlock(b)}
-	size := int64(0)
+	out := make([]byte, 0, 2*room.size+int64(256*len(versions))+1024)
+	out = append(appendHexOrNull(append(out, `{"key":`...), key, true), `,"versions":[`...)
 	for i, v := range versions {
-		if size += int64(len(v.Value)); size > c.s.limits.Answer {
-			return newFault("too-large", "the versions take more than %d bytes: set a lower limit", c.s.limits.Answer)
+		if i > 0 {
+			out = append(out, ',')
 		}
-		out.Versions[i] = version{hexText(v.Value), aboutBlock(v.Block)}
+		out = append(appendHexOrNull(append(out, `{"value":`...), v.Value, v.Value != nil), ',')
+		out = append(appendAbout(out, v.Block), '}')
 	}
-	return c.json(http.StatusOK, out)
+	out = append(appendAbout(append(out, "],"...), b), "}\n"...)
+	return c.bytes(http.StatusOK, typeJSON, out)
 }

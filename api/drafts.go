@@ -64,18 +64,24 @@ func describeDraft(d state.DraftInfo) Draft {
 		ID: d.ID, Parent: aboutBlock(d.Parent), Slot: d.Slot, Owner: d.Owner,
 		AgeMS: d.Age.Milliseconds(), Bytes: d.Bytes, Writes: d.Writes,
 	}
-	if !d.Expires.IsZero() {
-		ms := max(0, time.Until(d.Expires).Milliseconds())
-		out.ExpiresMS = &ms
-	}
+	out.ExpiresMS = untilMS(d.Expires)
 	return out
 }
 
-// ttl reads a time in milliseconds. Error: a fault of kind bad-request.
-func ttl(ms int64) (time.Duration, error) {
-	const most = int64(48 * time.Hour / time.Millisecond)
-	if ms < 0 || ms > most {
-		return 0, badRequest("ttl_ms is %d, want a number of milliseconds above 0", ms)
+// untilMS gives the milliseconds until then; nil for no time.
+func untilMS(then time.Time) *int64 {
+	if then.IsZero() {
+		return nil
+	}
+	ms := max(0, time.Until(then).Milliseconds())
+	return &ms
+}
+
+// ttl reads a time in milliseconds, 0 for the default. Error: a fault of kind
+// bad-request.
+func ttl(ms int64, most time.Duration) (time.Duration, error) {
+	if ms < 0 || ms > most.Milliseconds() {
+		return 0, badRequest("ttl_ms is %d, want milliseconds above 0 and at most %d", ms, most.Milliseconds())
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
@@ -90,27 +96,42 @@ func (c *call) postDraft() error {
 	if err != nil {
 		return err
 	}
-	lease, err := ttl(req.TTL)
+	lease, err := ttl(req.TTL, state.MaxDraftTTL)
 	if err != nil {
 		return err
 	}
-	if lease > state.MaxDraftTTL || len(req.Owner) > state.MaxDraftOwner {
-		return badRequest("ttl_ms is %d, at most %d; owner has %d bytes, at most %d",
-			req.TTL, state.MaxDraftTTL.Milliseconds(), len(req.Owner), state.MaxDraftOwner)
+	if len(req.Owner) > state.MaxDraftOwner {
+		return badRequest("owner has %d bytes, at most %d", len(req.Owner), state.MaxDraftOwner)
 	}
-	d, err := c.core.BeginDraft(c.r.Context(), req.Parent, req.Slot, state.DraftOptions{Owner: req.Owner, TTL: lease})
+	d, err := c.beginDraft(req.Parent, req.Slot, state.DraftOptions{Owner: req.Owner, TTL: lease})
 	if err != nil {
 		return err
 	}
+	c.w.Header()["Location"] = []string{"/v1/drafts/" + d.ID()}
+	return c.sendDraft(http.StatusCreated, d)
+}
+
+// beginDraft begins a draft that is the client's.
+func (c *call) beginDraft(parent forks.Hash, slot forks.Slot, opts state.DraftOptions) (*state.Draft, error) {
+	const most = state.MaxDrafts / clientShare
 	core := c.core
-	c.s.drafts.set(d.ID(), c.who(), func() (ids []string) {
+	live := func() (ids []string) {
 		for _, d := range core.Drafts() {
 			ids = append(ids, d.ID)
 		}
 		return ids
-	})
-	c.w.Header()["Location"] = []string{"/v1/drafts/" + d.ID()}
-	return c.sendDraft(http.StatusCreated, d)
+	}
+	begun, ok := c.s.drafts.begin(c.who(), most, live)
+	if !ok {
+		return nil, newFault("too-many-drafts", "this client has %d drafts, the most of one client: commit or drop one of them", most)
+	}
+	d, err := core.BeginDraft(c.r.Context(), parent, slot, opts)
+	if err != nil {
+		begun("")
+		return nil, err
+	}
+	begun(d.ID())
+	return d, nil
 }
 
 func (c *call) sendDraft(status int, d *state.Draft) error {
@@ -131,11 +152,25 @@ func (c *call) getDrafts() error {
 	return c.json(http.StatusOK, out)
 }
 
+// findDraft gives the draft that the path names. Of one that is over its client, or
+// who may drop any, is told so as long as that is remembered.
+func (c *call) findDraft() (*state.Draft, error) {
+	id := c.r.PathValue("id")
+	d, err := c.core.DraftByID(id)
+	if err == nil {
+		return d, nil
+	}
+	if who, fate, ok := c.s.drafts.fate(id); ok && (who == c.who() || c.client.Roles.May(access.DropAnyDraft)) {
+		return nil, newFault("draft-over", "%s", fate)
+	}
+	return nil, err
+}
+
 // draft gives the draft that the path names, which must be the client's own, and names
 // its parent in the answer's headers.
 func (c *call) draft() (*state.Draft, state.DraftInfo, error) {
 	c.tier = "draft"
-	d, err := c.core.DraftByID(c.r.PathValue("id"))
+	d, err := c.findDraft()
 	if err != nil {
 		return nil, state.DraftInfo{}, err
 	}
@@ -162,7 +197,7 @@ func (c *call) getDraft() error {
 // deleteDraft is DELETE /v1/drafts/{id}: by who has it, or by who may drop any.
 func (c *call) deleteDraft() error {
 	c.tier = "draft"
-	d, err := c.core.DraftByID(c.r.PathValue("id"))
+	d, err := c.findDraft()
 	if err != nil {
 		return err
 	}
@@ -175,7 +210,7 @@ func (c *call) deleteDraft() error {
 	if err := d.Drop(); err != nil {
 		return err
 	}
-	c.s.drafts.forget(d.ID())
+	c.s.drafts.over(d.ID(), "the draft was dropped")
 	return c.done()
 }
 
@@ -195,12 +230,9 @@ func (c *call) renewDraft() error {
 	if err := c.small(map[string]any{"ttl_ms": &req.TTL}); err != nil {
 		return err
 	}
-	lease, err := ttl(req.TTL)
+	lease, err := ttl(req.TTL, state.MaxDraftTTL)
 	if err != nil {
 		return err
-	}
-	if lease > state.MaxDraftTTL {
-		return badRequest("ttl_ms is %d, at most %d", req.TTL, state.MaxDraftTTL.Milliseconds())
 	}
 	if err := d.Renew(lease); err != nil {
 		return err
@@ -237,7 +269,7 @@ func (c *call) commitDraft() error {
 	if err != nil {
 		return err
 	}
-	c.s.drafts.forget(d.ID())
+	c.s.drafts.over(d.ID(), "the draft was committed as block "+req.Hash.String())
 	return c.sendImported(res)
 }
 

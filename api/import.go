@@ -165,6 +165,7 @@ func (c *call) postBlock() error {
 		return err
 	}
 	take := func(b *state.Block) (state.Result, error) {
+		b.Owner = c.who()
 		if bounded {
 			return c.core.ImportWithin(c.r.Context(), b, wait)
 		}

@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/binary"
 	"runtime"
+	"strings"
 	"testing"
 
 	"accessor/api"
@@ -57,4 +58,45 @@ func TestHeadMovesOn(t *testing.T) {
 	defer moving.Close()
 	s.Server, s.doc = moving, nil
 	s.about(s.do("POST /v1/head", []byte(`{"hash":"`+hash("benny").String()+`"}`)).is(200), "benny")
+}
+
+// TestLargeAnswers: what is too large for an answer is not gathered first.
+func TestLargeAnswers(t *testing.T) {
+	s := newServer(t, api.Options{Limits: api.Limits{Answer: 1 << 20}})
+	s.doc = nil
+	parent := "alfred"
+	const n, size = 12, 1<<20 - 100
+	for i := range n {
+		name := "big " + string(rune('a'+i))
+		b := s.block(name, parent)
+		b.PostRoot = nil
+		b.Puts = append(b.Puts, state.Pair{Key: []byte(key("big")), Value: make([]byte, size+i)}, state.Pair{Key: []byte(key(name)), Value: make([]byte, size)})
+		b.PriorRoot = nil
+		if _, err := s.acc.Import(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		parent = name
+	}
+	k := hexOf(key("big"))
+	for _, head := range []string{
+		"GET /v1/history/" + k, "GET /v1/diff?from=anchor&to=head", "GET /v1/blocks/head/changes",
+	} {
+		took := allocated(func() { s.do(head, nil).problem(413, "too-large") })
+		// A diff reads whole write sets, one after the other, and keeps their keys.
+		if !strings.Contains(head, "diff") && took > 8<<20 {
+			t.Errorf("%s: %d bytes", head, took)
+		}
+	}
+	s.do("GET /v1/history/"+k+"?limit=1", nil).is(200)
+}
+
+// TestHistoryBlocks: how many blocks a history reads has a limit.
+func TestHistoryBlocks(t *testing.T) {
+	s := newServer(t, api.Options{Limits: api.Limits{Blocks: 2}})
+	for _, b := range [][2]string{{"benny", "alfred"}, {"boris", "benny"}, {"claire", "boris"}} {
+		s.accept(b[0], b[1])
+	}
+	k := hexOf(key("last writer"))
+	s.do("GET /v1/history/"+k, nil).problem(413, "too-large")
+	s.do("GET /v1/history/"+k+"?limit=2", nil).is(200)
 }

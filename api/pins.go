@@ -15,6 +15,9 @@ import (
 // maxPinOwner is the most bytes of a pin's owner's name.
 const maxPinOwner = 64
 
+// maxPinTTL is how long a pin lasts at most, as the core has it.
+const maxPinTTL = 24 * time.Hour
+
 // lockRoutes are those of locks and pins.
 func lockRoutes() []route {
 	id := param{in: "path", name: "id", text: "id of the pin", required: true, schema: textSchema("^[0-9a-f]{32}$", 32)}
@@ -22,7 +25,7 @@ func lockRoutes() []route {
 		{
 			method: http.MethodGet, path: "/v1/locks", action: access.SeeLocks, serve: (*call).getLocks,
 			doc: doc{
-				id: "listLocks", tag: "locks", summary: "The timeslots that are locked, by slot",
+				id: "listLocks", tag: "locks", summary: "The timeslots that are locked, and those that drafts have reserved, by slot",
 				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: lockList{}}}}},
 			},
 		},
@@ -44,7 +47,7 @@ func lockRoutes() []route {
 			method: http.MethodPost, path: "/v1/pins/{id}/renew", action: access.Pin, serve: (*call).renewPin,
 			doc: doc{
 				id: "renewPin", tag: "pins", summary: "Let a pin end so long from now", params: []param{id}, body: []media{{name: typeJSON, of: ttlBody{}}},
-				answers: []answer{{status: 200, forms: []media{{name: typeJSON, of: Pin{}}}}},
+				answers: []answer{{status: 200, about: true, forms: []media{{name: typeJSON, of: Pin{}}}}},
 			},
 		},
 		{
@@ -63,15 +66,27 @@ type Lock struct {
 	Waiters int        `json:"waiters"`
 }
 
+// Reservation is a timeslot that a draft has reserved.
+type Reservation struct {
+	Slot      forks.Slot `json:"slot"`
+	Owner     string     `json:"owner" doc:"whose drafts may share the slot"`
+	AgeMS     int64      `json:"age_ms"`
+	ExpiresMS *int64     `json:"expires_ms" doc:"in how many milliseconds; null while a draft is being begun or committed"`
+}
+
 type lockList struct {
-	Locks []Lock `json:"locks" nullable:"false"`
+	Locks        []Lock        `json:"locks" nullable:"false" doc:"blocks that are being written"`
+	Reservations []Reservation `json:"reservations" nullable:"false" doc:"of drafts: they bind other owners' drafts alone, no import"`
 }
 
 // getLocks is GET /v1/locks.
 func (c *call) getLocks() error {
-	out := lockList{Locks: []Lock{}}
+	out := lockList{Locks: []Lock{}, Reservations: []Reservation{}}
 	for _, l := range c.core.LockList() {
 		out.Locks = append(out.Locks, Lock{l.Slot, l.Block, l.Owner, l.Age.Milliseconds(), l.Waiters})
+	}
+	for _, r := range c.core.Reservations() {
+		out.Reservations = append(out.Reservations, Reservation{r.Slot, r.Owner, r.Age.Milliseconds(), untilMS(r.Expires)})
 	}
 	return c.json(http.StatusOK, out)
 }
@@ -156,7 +171,7 @@ func (c *call) postPin() error {
 	if err != nil {
 		return err
 	}
-	time, err := ttl(req.TTL)
+	lasts, err := ttl(req.TTL, maxPinTTL)
 	if err != nil {
 		return err
 	}
@@ -167,26 +182,41 @@ func (c *call) postPin() error {
 	if err != nil {
 		return err
 	}
-	pin, err := c.core.Pin(b.Hash, req.Owner, time)
+	pin, err := c.pin(b, req.Owner, lasts, directory, req.Directory != nil)
 	if err != nil {
 		return err
 	}
-	if directory {
-		if err := c.pinDirectory(pin.ID, req.Directory != nil); err != nil {
-			_ = c.core.Unpin(pin.ID) // it would be nobody's
-			return err
-		}
-	}
-	core := c.core
-	c.s.pins.set(pin.ID, c.who(), func() (ids []string) {
+	c.names(b)
+	c.w.Header()["Location"] = []string{"/v1/pins/" + pin.ID}
+	return c.json(http.StatusCreated, c.describePin(pin))
+}
+
+// pin makes a pin that is the client's, with a directory or without; asked says that
+// the client asked for that.
+func (c *call) pin(b forks.Block, owner string, lasts time.Duration, directory, asked bool) (state.PinInfo, error) {
+	core, most := c.core, max(1, c.core.MaxPins()/clientShare)
+	live := func() (ids []string) {
 		for _, p := range core.Pins() {
 			ids = append(ids, p.ID)
 		}
 		return ids
-	})
-	c.names(b)
-	c.w.Header()["Location"] = []string{"/v1/pins/" + pin.ID}
-	return c.json(http.StatusCreated, c.describePin(pin))
+	}
+	begun, ok := c.s.pins.begin(c.who(), most, live)
+	if !ok {
+		return state.PinInfo{}, newFault("too-many-pins", "this client has %d pins, the most of one client: end one of them", most)
+	}
+	pin, err := core.Pin(b.Hash, owner, lasts)
+	if err == nil && directory {
+		if err = c.pinDirectory(pin.ID, asked); err != nil {
+			_ = core.Unpin(pin.ID) // it would be nobody's
+		}
+	}
+	if err != nil {
+		begun("")
+		return state.PinInfo{}, err
+	}
+	begun(pin.ID)
+	return pin, nil
 }
 
 // pinDirectory makes a pin's directory. Where it can't be handed out, the pin goes
@@ -225,13 +255,16 @@ func (c *call) renewPin() error {
 	if err := c.small(map[string]any{"ttl_ms": &req.TTL}, "ttl_ms"); err != nil {
 		return err
 	}
-	time, err := ttl(req.TTL)
+	lasts, err := ttl(req.TTL, maxPinTTL)
 	if err != nil {
 		return err
 	}
-	pin, err := c.core.RenewPin(id, time)
+	pin, err := c.core.RenewPin(id, lasts)
 	if err != nil {
 		return err
+	}
+	if b, err := c.core.Resolve(blockID(pin.Block)); err == nil {
+		c.names(b)
 	}
 	return c.json(http.StatusOK, c.describePin(pin))
 }
@@ -247,6 +280,6 @@ func (c *call) deletePin() error {
 	if err := c.core.Unpin(id); err != nil {
 		return err
 	}
-	c.s.pins.forget(id)
+	c.s.pins.over(id, "the pin was ended")
 	return c.done()
 }

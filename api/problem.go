@@ -26,7 +26,7 @@ type Problem struct {
 	Kind   string `json:"kind" doc:"stable name of the error"`
 	Detail string `json:"detail,omitempty" doc:"for people"`
 
-	Nearest    *About      `json:"nearest,omitempty" doc:"the nearest block that is held"`
+	Nearest    *About      `json:"nearest,omitempty" doc:"the nearest block that is held: below the slot, or the head where a hash is unknown"`
 	Candidates []About     `json:"candidates,omitempty" doc:"blocks that the name fits"`
 	Declared   *forks.Hash `json:"declared,omitempty" doc:"the root that was stated"`
 	Actual     *forks.Hash `json:"actual,omitempty" doc:"the root that came out"`
@@ -174,6 +174,7 @@ var kindOf = []struct {
 	{state.ErrDraftOver, "draft-over"},
 	{state.ErrDraftCommitting, "draft-committing"},
 	{state.ErrDraftTooLarge, "too-large"},
+	{state.ErrTooLarge, "too-large"},
 	{state.ErrTooManyPins, "too-many-pins"},
 	{state.ErrUnknownPin, "unknown-pin"},
 	{state.ErrPinTime, "bad-request"},
@@ -254,6 +255,32 @@ func (c *call) logged(err error) *fault {
 	return f
 }
 
+// placed names the block that a problem is about, as the answer's headers do; and of a
+// block that isn't held, which is nowhere near any other as far as its hash says, the
+// head as the nearest.
+func (c *call) placed(f *fault) {
+	if f.Kind == "unknown-block" && f.Nearest == nil && c.core != nil {
+		head := aboutBlock(c.core.Head())
+		f.Nearest = &head
+	}
+	h := c.w.Header()
+	if len(h["Accessor-Block"]) == 0 || f.Block != nil {
+		return
+	}
+	block, err := forks.ParseHash(h.Get("Accessor-Block"))
+	if err != nil {
+		return
+	}
+	f.Block = &block
+	if slot, err := strconv.ParseUint(h.Get("Accessor-Slot"), 10, 32); err == nil {
+		at := forks.Slot(slot)
+		f.Slot = &at
+	}
+	if root, err := forks.ParseHash(h.Get("Accessor-Root")); err == nil {
+		f.Root = &root
+	}
+}
+
 // fail answers with an error; where an answer is on its way already, it can only be
 // broken off.
 func (c *call) fail(err error) {
@@ -266,6 +293,7 @@ func (c *call) fail(err error) {
 		delete(h, name)
 	}
 	h["Cache-Control"] = []string{"no-store"}
+	c.placed(f)
 	switch f.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusLocked:
 		h["Retry-After"] = []string{strconv.Itoa(max(1, int(f.retry/time.Second)))}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -237,13 +236,4 @@ func (c *call) appendErrorLine(dst []byte, err error) []byte {
 		return dst
 	}
 	return append(append(dst, text...), '\n')
-}
-
-// hexText is bytes as they stand in JSON; null for nil.
-func hexText(b []byte) *string {
-	if b == nil {
-		return nil
-	}
-	text := hex.EncodeToString(b)
-	return &text
 }

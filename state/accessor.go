@@ -131,6 +131,7 @@ type Accessor struct {
 // inflight is an import on its way.
 type inflight struct {
 	parent  forks.Hash
+	owner   string
 	settled chan struct{} // closed once the block is held or the import has failed
 }
 

@@ -30,4 +30,8 @@ type Block struct {
 	// Header is the encoded header, where the node hands it over; it is checked
 	// against the fields above and kept.
 	Header []byte
+
+	// Owner names who imports the block, for others who find its slot locked. It is
+	// not kept. Default: Config.Owner.
+	Owner string
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"accessor/forks"
@@ -20,40 +21,62 @@ type Difference struct {
 // order, and their common ancestor. It reads only what the blocks between
 // wrote. Errors: ErrUnknownBlock, and the store's.
 func (a *Accessor) Diff(ctx context.Context, from, to forks.Hash) (diff []Difference, common forks.Block, err error) {
+	return a.DiffWithin(ctx, from, to, Bound{})
+}
+
+// DiffWithin is Diff for a caller with room for so much; the bound counts all keys
+// that the blocks between wrote, and the values that differ. Errors: those of Diff,
+// ErrTooLarge, and the bound's.
+func (a *Accessor) DiffWithin(ctx context.Context, from, to forks.Hash, bound Bound) (diff []Difference, common forks.Block, err error) {
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
 		return nil, common, err
 	}
 	defer end()
-	keys, common, err := a.written(ctx, from, to)
+	keys, common, err := a.written(ctx, from, to, bound)
 	if err != nil {
 		return nil, common, err
 	}
+	diff, err = a.compare(ctx, from, to, keys, bound)
+	return diff, common, err
+}
+
+// compare gives those of keys that differ between the states at two blocks.
+func (a *Accessor) compare(ctx context.Context, from, to forks.Hash, keys []string, bound Bound) (diff []Difference, err error) {
 	va, err := a.View(ctx, from)
 	if err != nil {
-		return nil, common, err
+		return nil, err
 	}
 	defer va.Close()
 	vb, err := a.View(ctx, to)
 	if err != nil {
-		return nil, common, err
+		return nil, err
 	}
 	defer vb.Close()
-	for _, key := range keys {
+	for i, key := range keys {
+		if i%diffStep == 0 && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		x, inA, err := va.Get([]byte(key))
 		if err != nil {
-			return nil, common, err
+			return nil, err
 		}
 		y, inB, err := vb.Get([]byte(key))
 		if err != nil {
-			return nil, common, err
+			return nil, err
 		}
 		if inA != inB || !bytes.Equal(x, y) {
+			if err := bound.take(len(x) + len(y)); err != nil {
+				return nil, err
+			}
 			diff = append(diff, Difference{Key: []byte(key), A: valueOrNil(x, inA), B: valueOrNil(y, inB)})
 		}
 	}
-	return diff, common, nil
+	return diff, nil
 }
+
+// diffStep is how many keys are compared between two looks at the context.
+const diffStep = 256
 
 // valueOrNil keeps an empty value apart from none.
 func valueOrNil(v []byte, present bool) []byte {
@@ -67,7 +90,7 @@ func valueOrNil(v []byte, present bool) []byte {
 }
 
 // written gives the keys that the blocks between two blocks wrote, sorted.
-func (a *Accessor) written(ctx context.Context, from, to forks.Hash) (keys []string, common forks.Block, err error) {
+func (a *Accessor) written(ctx context.Context, from, to forks.Hash, bound Bound) (keys []string, common forks.Block, err error) {
 	var undo, apply []forks.Block
 	a.ReadTree(func(t *forks.Tree) {
 		if common, err = t.CommonAncestor(from, to); err == nil {
@@ -77,7 +100,12 @@ func (a *Accessor) written(ctx context.Context, from, to forks.Hash) (keys []str
 	if err != nil {
 		return nil, common, fmt.Errorf("%w: %w", ErrUnknownBlock, err)
 	}
-	for _, b := range slices.Concat(undo, apply) {
+	between := slices.Concat(undo, apply)
+	if bound.Blocks > 0 && len(between) > bound.Blocks {
+		return nil, common, fmt.Errorf("%w: %d blocks are between the two, at most %d are read", ErrTooLarge, len(between), bound.Blocks)
+	}
+	seen := make(map[string]struct{})
+	for _, b := range between {
 		if err := context.Cause(ctx); err != nil {
 			return nil, common, err
 		}
@@ -89,17 +117,28 @@ func (a *Accessor) written(ctx context.Context, from, to forks.Hash) (keys []str
 			if err != nil {
 				return nil, common, err
 			}
-			keys = append(keys, string(w.Key))
+			if _, ok := seen[string(w.Key)]; ok {
+				continue
+			}
+			if err := bound.take(len(w.Key)); err != nil {
+				return nil, common, err
+			}
+			seen[string(w.Key)] = struct{}{}
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys), common, nil
+	return slices.Sorted(maps.Keys(seen)), common, nil
 }
 
 // Changes gives what a block wrote, in key order: a nil value stands for a delete.
 // Of the anchor, which has all of its state, it gives an error of kind ErrInvalid.
 // Errors: ErrUnknownBlock, and the store's.
 func (a *Accessor) Changes(ctx context.Context, h forks.Hash) (forks.Block, []Pair, error) {
+	return a.ChangesWithin(ctx, h, Bound{})
+}
+
+// ChangesWithin is Changes for a caller with room for so much. Errors: those of
+// Changes, and the bound's.
+func (a *Accessor) ChangesWithin(ctx context.Context, h forks.Hash, bound Bound) (forks.Block, []Pair, error) {
 	_, end, err := a.begin(ctx)
 	if err != nil {
 		return forks.Block{}, nil, err
@@ -119,6 +158,9 @@ func (a *Accessor) Changes(ctx context.Context, h forks.Hash) (forks.Block, []Pa
 	var changes []Pair
 	for w, err := range writes {
 		if err != nil {
+			return b, nil, err
+		}
+		if err := bound.take(len(w.Key) + len(w.Value)); err != nil {
 			return b, nil, err
 		}
 		p := Pair{Key: bytes.Clone(w.Key)}
@@ -142,6 +184,12 @@ type Version struct {
 // has the key it comes last, as the one from which it is known. Errors:
 // ErrUnknownBlock, and the store's.
 func (a *Accessor) History(ctx context.Context, h forks.Hash, key []byte, limit int) ([]Version, error) {
+	return a.HistoryWithin(ctx, h, key, limit, Bound{})
+}
+
+// HistoryWithin is History for a caller with room for so much. Errors: those of
+// History, ErrTooLarge, and the bound's.
+func (a *Accessor) HistoryWithin(ctx context.Context, h forks.Hash, key []byte, limit int, bound Bound) ([]Version, error) {
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -151,18 +199,24 @@ func (a *Accessor) History(ctx context.Context, h forks.Hash, key []byte, limit 
 		return nil, err
 	}
 	var versions []Version
-	for _, b := range a.mayHaveWritten(h, key) {
+	for i, b := range a.mayHaveWritten(h, key) {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
 		if limit > 0 && len(versions) == limit {
 			break
 		}
+		if bound.Blocks > 0 && i == bound.Blocks {
+			return nil, fmt.Errorf("%w: %d blocks were read, down to slot %d, and there may be more versions below", ErrTooLarge, i, b.Slot+1)
+		}
 		value, wrote, err := a.store.Written(b.Hash, key)
 		if err != nil {
 			return nil, err
 		}
 		if wrote {
+			if err := bound.take(len(value)); err != nil {
+				return nil, err
+			}
 			versions = append(versions, Version{b, value})
 		}
 	}

@@ -41,7 +41,7 @@ func (d *Draft) beginCommit(hash forks.Hash) (*Block, error) {
 		return nil, ErrDraftExpired // just now
 	}
 	d.committing, d.rest = true, rest
-	b := &Block{Hash: hash, Parent: d.parent.Hash, Slot: d.slot}
+	b := &Block{Hash: hash, Parent: d.parent.Hash, Slot: d.slot, Owner: d.owner}
 	b.Puts, b.Dels = d.writes.list()
 	return b, nil
 }

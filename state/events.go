@@ -144,9 +144,9 @@ const (
 func (a *Accessor) lockSlot(ctx context.Context, b *Block) (lease *locking.Lease, waited time.Duration, err error) {
 	over := func() bool { return errors.Is(context.Cause(ctx), errWaitOver) }
 	if ctx.Err() == nil || over() {
-		lease, err = a.locks.TryLock(b.Slot, b.Hash, a.owner)
+		lease, err = a.locks.TryLock(b.Slot, b.Hash, a.ownerOf(b))
 	} else {
-		lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.owner) // which says why
+		lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.ownerOf(b)) // which says why
 	}
 	var locked *locking.LockedError
 	if err == nil || !errors.As(err, &locked) || over() {
@@ -161,7 +161,7 @@ func (a *Accessor) lockSlot(ctx context.Context, b *Block) (lease *locking.Lease
 		})
 	}
 	tell(LockWaiting)
-	lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.owner)
+	lease, err = a.locks.Lock(ctx, b.Slot, b.Hash, a.ownerOf(b))
 	if err != nil {
 		if again := (*locking.LockedError)(nil); over() && !errors.As(err, &again) {
 			err = locked // the wait was over before it began

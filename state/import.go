@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,9 +132,12 @@ func (a *Accessor) importBlock(ctx, waiting context.Context, b *Block, seen *Imp
 	return res, nil
 }
 
+// ownerOf names who imports a block.
+func (a *Accessor) ownerOf(b *Block) string { return cmp.Or(b.Owner, a.owner) }
+
 // lockedFor is the error of a wait for the import of another block that is over.
-func (a *Accessor) lockedFor(other forks.Hash, slot forks.Slot, cause error) error {
-	e := &LockedError{Info: locking.Info{Slot: slot, Block: other, Owner: a.owner}, Cause: cause}
+func (a *Accessor) lockedFor(other forks.Hash, slot forks.Slot, owner string, cause error) error {
+	e := &LockedError{Info: locking.Info{Slot: slot, Block: other, Owner: owner}, Cause: cause}
 	for _, info := range a.locks.Locks() {
 		if info.Block == other {
 			e.Info, e.Age = info, time.Since(info.Since)
@@ -200,7 +204,7 @@ func (a *Accessor) takeOff(ctx context.Context, b *Block, ws checkpoint.WriteSet
 			}
 			var flight *inflight
 			if err == nil {
-				flight = &inflight{parent: b.Parent, settled: make(chan struct{})}
+				flight = &inflight{parent: b.Parent, owner: a.ownerOf(b), settled: make(chan struct{})}
 				a.inflight[b.Hash] = flight
 			}
 			a.mu.Unlock()
@@ -212,7 +216,7 @@ func (a *Accessor) takeOff(ctx context.Context, b *Block, ws checkpoint.WriteSet
 		case <-ctx.Done():
 			err := context.Cause(ctx)
 			if errors.Is(err, errWaitOver) {
-				err = a.lockedFor(other, b.Slot, err)
+				err = a.lockedFor(other, b.Slot, wait.owner, err)
 			}
 			return nil, nil, fmt.Errorf("import block %s: wait for another import of block %s: %w", b.Hash, other, err)
 		}

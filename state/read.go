@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"iter"
-	"slices"
 
 	"accessor/checkpoint"
 	"accessor/state/cache"
@@ -48,87 +47,6 @@ func (v *View) Has(key []byte) (bool, error) {
 	}
 	_, present, err := v.AppendGet(nil, key)
 	return present, err
-}
-
-// MultiGet gives the values of keys, which may come in any order, and twice; nil
-// stands for a key that the state doesn't have, an empty value is not nil. What the
-// cache doesn't have is read in one call.
-func (v *View) MultiGet(ctx context.Context, keys [][]byte) ([][]byte, error) {
-	values, _, err := v.MultiGetTier(ctx, keys)
-	return values, err
-}
-
-// HasMany says of each key whether the state has it.
-func (v *View) HasMany(ctx context.Context, keys [][]byte) ([]bool, error) {
-	facts := make([]*cache.Fact, len(keys))
-	_, _, err := v.many(ctx, keys, facts)
-	if err != nil {
-		return nil, err
-	}
-	present := make([]bool, len(keys))
-	for i, f := range facts {
-		present[i] = f.Present
-	}
-	return present, nil
-}
-
-// missing is a key that the cache doesn't have.
-type missing struct {
-	at   int // in the list of keys
-	key  []byte
-	ref  cache.Ref
-	keep bool // the cache takes it under ref
-}
-
-// many fills in what is known of keys, and gives the size of their values in bytes,
-// and where that was found.
-func (v *View) many(ctx context.Context, keys [][]byte, facts []*cache.Fact) (size int, tier Tier, err error) {
-	if err := context.Cause(ctx); err != nil {
-		return 0, 0, err
-	}
-	var missed []missing
-	for i, key := range keys {
-		m := missing{at: i, key: key}
-		if v.path != nil {
-			facts[i], m.ref, m.keep = v.a.reads.cache.Get(v.path, key)
-		}
-		if facts[i] == nil {
-			missed = append(missed, m)
-		} else {
-			size += len(facts[i].Value)
-		}
-	}
-	if len(missed) == 0 {
-		return size, TierCache, nil
-	}
-	cv, err := v.checkpoint(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	slices.SortFunc(missed, func(a, b missing) int { return bytes.Compare(a.key, b.key) })
-	unique := make([][]byte, 0, len(missed))
-	for i, m := range missed {
-		if i == 0 || !bytes.Equal(m.key, missed[i-1].key) {
-			unique = append(unique, m.key)
-		}
-	}
-	v.a.reads.fromDisk.Add(int64(len(unique)))
-	values, err := cv.GetMany(unique)
-	if err != nil {
-		return 0, 0, err
-	}
-	for next := -1; len(missed) > 0; missed = missed[1:] {
-		m := missed[0]
-		if next < 0 || !bytes.Equal(unique[next], m.key) {
-			next++
-			if value := values[next]; m.keep {
-				v.a.reads.cache.Put(m.ref, m.key, value, value != nil)
-			}
-		}
-		facts[m.at] = &cache.Fact{Value: values[next], Present: values[next] != nil}
-		size += len(values[next])
-	}
-	return size, TierCheckpoint, nil
 }
 
 // ScanOptions say which pairs of a state a scan gives. The zero value gives all.

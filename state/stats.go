@@ -164,6 +164,28 @@ func (a *Accessor) LockList() []Lock {
 	return list
 }
 
+// Reservation is a slot that a draft has reserved. It binds other owners' drafts
+// alone: an import takes the slot all the same.
+type Reservation struct {
+	Slot    forks.Slot
+	Owner   string
+	Age     time.Duration
+	Expires time.Time // zero while the draft is being begun or committed
+}
+
+// Reservations gives those of the open drafts, by slot.
+func (a *Accessor) Reservations() []Reservation {
+	infos := a.drafts.slots.List()
+	list := make([]Reservation, len(infos))
+	for i, r := range infos {
+		list[i] = Reservation{Slot: r.Slot, Owner: r.Owner, Age: time.Since(r.Since), Expires: r.Expires}
+	}
+	return list
+}
+
+// MaxPins is the most pins at a time.
+func (a *Accessor) MaxPins() int { return a.retention.MaxPins }
+
 // PinInfo describes a pin.
 type PinInfo = locking.Pin
 

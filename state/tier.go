@@ -53,16 +53,20 @@ func (v *View) AppendGetTier(ctx context.Context, dst, key []byte) (value []byte
 
 // MultiGetTier is MultiGet, and says where the answers were found.
 func (v *View) MultiGetTier(ctx context.Context, keys [][]byte) ([][]byte, Tier, error) {
-	facts := make([]*cache.Fact, len(keys))
-	size, tier, err := v.many(ctx, keys, facts)
+	values, tier, err := v.MultiGetWithin(ctx, keys, Bound{})
 	if err != nil {
 		return nil, 0, err
 	}
-	values, buf := make([][]byte, len(keys)), make([]byte, 0, size)
-	for i, f := range facts {
-		if f.Present {
+	// Copies, which are the caller's to change; of each key its own.
+	size := 0
+	for _, value := range values {
+		size += len(value)
+	}
+	buf := make([]byte, 0, size)
+	for i, value := range values {
+		if value != nil {
 			n := len(buf)
-			buf = append(buf, f.Value...)
+			buf = append(buf, value...)
 			values[i] = buf[n:len(buf):len(buf)]
 		}
 	}
@@ -90,7 +94,7 @@ func (v *View) Each(ctx context.Context, keys [][]byte, visit func(i int, value 
 			factLists.Put(list)
 		}
 	}()
-	_, tier, err := v.many(ctx, keys, facts)
+	tier, err := v.many(ctx, keys, facts, Bound{})
 	if err != nil {
 		return 0, err
 	}
@@ -100,4 +104,20 @@ func (v *View) Each(ctx context.Context, keys [][]byte, visit func(i int, value 
 		}
 	}
 	return tier, nil
+}
+
+// MultiGetWithin is MultiGetTier for a caller with room for so much, who doesn't write
+// to the values: the one of a key that comes twice is held, and counted, once. Errors:
+// those of MultiGet, and the bound's.
+func (v *View) MultiGetWithin(ctx context.Context, keys [][]byte, bound Bound) ([][]byte, Tier, error) {
+	facts := make([]*cache.Fact, len(keys))
+	tier, err := v.many(ctx, keys, facts, bound)
+	if err != nil {
+		return nil, 0, err
+	}
+	values := make([][]byte, len(keys))
+	for i, f := range facts {
+		values[i] = valueOrNil(f.Value, f.Present)
+	}
+	return values, tier, nil
 }

@@ -70,7 +70,13 @@ func (c *call) await() error {
 	defer cancel()
 	defer context.AfterFunc(c.s.closing, cancel)()
 	// Whether it came shows when it is looked for again.
-	if _, err := c.core.WaitBlock(ctx, h); err != nil && !errors.Is(err, state.ErrUnknownBlock) {
+	_, err = c.core.WaitBlock(ctx, h)
+	if errors.Is(err, state.ErrUnknownBlock) && wait > 0 {
+		if _, err := c.core.Resolve(blockID(h)); errors.Is(err, state.ErrUnknownBlock) {
+			return newFault("unknown-block", "block %s is not held; it was waited for, %v at most", h, wait)
+		}
+	}
+	if err != nil && !errors.Is(err, state.ErrUnknownBlock) {
 		return err
 	}
 	return nil

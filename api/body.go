@@ -9,10 +9,13 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"accessor/trace"
 )
 
 // A body must come at this pace at least, in bytes a second, after a time to begin
@@ -37,7 +40,8 @@ func (c *call) bodyForm(offered ...string) (string, error) {
 	}
 	name, _, err := mime.ParseMediaType(text)
 	if err != nil || !slices.Contains(offered, name) {
-		return "", newFault("unsupported-media-type", "this takes %s", strings.Join(offered, " or "))
+		return "", newFault("unsupported-media-type", "the body was sent as %.80q, and this takes %s: set the header Content-Type, as in curl -H 'Content-Type: %s'",
+			text, strings.Join(offered, " or "), offered[0])
 	}
 	return name, nil
 }
@@ -133,6 +137,11 @@ func object(body []byte, fields map[string]any, required ...string) error {
 		if err := json.Unmarshal(raw, to); err != nil {
 			return badBody("%s: %.200s", name, err)
 		}
+		if reflect.TypeOf(to).Elem().Kind() == reflect.Slice {
+			if i := nullIn(raw); i >= 0 {
+				return badBody("%s: element %d is null", name, i)
+			}
+		}
 	}
 	for _, name := range required {
 		if raw, ok := members[name]; !ok || string(raw) == "null" {
@@ -140,6 +149,31 @@ func object(body []byte, fields map[string]any, required ...string) error {
 		}
 	}
 	return nil
+}
+
+// nullIn gives the place of the first null in a JSON list, which encoding/json would
+// take for an empty value; -1 where there is none.
+func nullIn(list []byte) int {
+	d := json.NewDecoder(bytes.NewReader(list))
+	if token, err := d.Token(); err != nil || token != json.Delim('[') {
+		return -1
+	}
+	var raw json.RawMessage
+	for i := 0; d.More(); i++ {
+		if d.Decode(&raw) != nil {
+			return -1
+		}
+		if string(raw) == "null" {
+			return i
+		}
+	}
+	return -1
+}
+
+// formError is the error of a block or write set as JSON, which need not be a
+// recording's.
+func formError(err error) error {
+	return badBody("%s", strings.TrimPrefix(err.Error(), trace.ErrFormat.Error()+": "))
 }
 
 // checkJSON refuses what encoding/json would take though it means two things: invalid

@@ -12,10 +12,10 @@ func draftParam() param {
 
 // draftRoutes are those of drafts.
 func draftRoutes() []route {
-	params, keyed := []param{draftParam()}, []param{draftParam(), keyParam()}
+	params := []param{draftParam()}
 	none := []answer{{status: http.StatusNoContent, about: true}}
 	described := []media{{name: typeJSON, of: Draft{}}}
-	return []route{
+	return append(draftStateRoutes(), []route{
 		{
 			method: http.MethodPost, path: "/v1/drafts", action: access.UseDrafts, serve: (*call).postDraft,
 			doc: doc{
@@ -58,6 +58,14 @@ func draftRoutes() []route {
 				},
 			},
 		},
+	}...)
+}
+
+// draftStateRoutes are those of what drafts read and write.
+func draftStateRoutes() []route {
+	params, keyed := []param{draftParam()}, []param{draftParam(), keyParam()}
+	none := []answer{{status: http.StatusNoContent, about: true}}
+	return []route{
 		{
 			method: http.MethodGet, path: "/v1/drafts/{id}/state/{key}", action: access.UseDrafts, serve: (*call).getDraftValue,
 			doc: doc{

@@ -77,13 +77,17 @@ func untilMS(then time.Time) *int64 {
 	return &ms
 }
 
-// ttl reads a time in milliseconds, 0 for the default. Error: a fault of kind
+// ttl reads a time in milliseconds; 0 is for the caller to understand. Error: a fault of kind
 // bad-request.
 func ttl(ms int64, most time.Duration) (time.Duration, error) {
 	if ms < 0 || ms > most.Milliseconds() {
-		return 0, badRequest("ttl_ms is %d, want milliseconds above 0 and at most %d", ms, most.Milliseconds())
+		return 0, badTTL(ms, most)
 	}
 	return time.Duration(ms) * time.Millisecond, nil
+}
+
+func badTTL(ms int64, most time.Duration) error {
+	return badRequest("ttl_ms is %d, want milliseconds above 0 and at most %d", ms, most.Milliseconds())
 }
 
 // postDraft is POST /v1/drafts.
@@ -393,7 +397,7 @@ func (c *call) patchDraft() error {
 		if form == typeBinary {
 			puts, dels, err = decodeWrites(b, c.core.Commitment().KeySize())
 		} else if puts, dels, err = trace.ParseWrites(b); err != nil {
-			err = badBody("%v", err)
+			err = formError(err)
 		}
 		if err != nil {
 			return err

@@ -206,7 +206,7 @@ func (c *call) sendImported(res state.Result) error {
 func parseBlock(text []byte) (*state.Block, error) {
 	b, err := trace.ParseBlock(text)
 	if err != nil {
-		return nil, badBody("%v", err)
+		return nil, formError(err)
 	}
 	return b, nil
 }

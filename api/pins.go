@@ -171,7 +171,7 @@ func (c *call) postPin() error {
 	if err != nil {
 		return err
 	}
-	lasts, err := ttl(req.TTL, maxPinTTL)
+	lasts, err := pinTTL(req.TTL)
 	if err != nil {
 		return err
 	}
@@ -236,6 +236,16 @@ func (c *call) pinDirectory(id string, asked bool) error {
 	return err
 }
 
+// pinTTL reads how long a pin lasts, which has no default. Error: a fault of kind
+// bad-request.
+func pinTTL(ms int64) (time.Duration, error) {
+	lasts, err := ttl(ms, maxPinTTL)
+	if err == nil && ms == 0 {
+		err = badTTL(ms, maxPinTTL)
+	}
+	return lasts, err
+}
+
 // mayPin refuses another client's pin. One whose maker isn't known, since it is from
 // before a restart, is for who knows its id, which is random and told to nobody else.
 func (c *call) mayPin(id string) error {
@@ -255,7 +265,7 @@ func (c *call) renewPin() error {
 	if err := c.small(map[string]any{"ttl_ms": &req.TTL}, "ttl_ms"); err != nil {
 		return err
 	}
-	lasts, err := ttl(req.TTL, maxPinTTL)
+	lasts, err := pinTTL(req.TTL)
 	if err != nil {
 		return err
 	}

@@ -78,12 +78,9 @@ func above(key []byte) []byte {
 
 // mayScan refuses a scan over a key that the client may not read.
 func (c *call) mayScan(o state.ScanOptions) error {
-	from, to := o.From, o.To
-	if bytes.Compare(o.Prefix, from) > 0 {
-		from = o.Prefix
-	}
-	if end := state.PrefixEnd(o.Prefix); end != nil && (len(to) == 0 || bytes.Compare(end, to) < 0) {
-		to = end
+	from, to, ok := o.Bounds()
+	if !ok {
+		return nil // nothing is read
 	}
 	return c.mayReadRange(from, to)
 }

@@ -8,7 +8,7 @@ import (
 
 // stateRoutes are those that read states.
 func stateRoutes() []route {
-	return []route{
+	return append(changeRoutes(), []route{
 		{
 			method: http.MethodGet, path: "/v1/blocks/{id}/state/{key}", action: access.ReadState, serve: (*call).getValue,
 			doc: doc{
@@ -59,6 +59,12 @@ func stateRoutes() []route {
 				},
 			},
 		},
+	}...)
+}
+
+// changeRoutes are those that say what changed.
+func changeRoutes() []route {
+	return []route{
 		{
 			method: http.MethodGet, path: "/v1/diff", action: access.ReadState, serve: (*call).getDiff,
 			doc: doc{

@@ -63,9 +63,9 @@ type ScanOptions struct {
 	KeysOnly bool
 }
 
-// bounds gives the range of keys; an empty to means no upper end. ok is false where
-// it holds none.
-func (o *ScanOptions) bounds() (from, to []byte, ok bool) {
+// Bounds gives the range of keys that a scan reads; an empty to means no upper end. ok
+// is false where it holds none.
+func (o *ScanOptions) Bounds() (from, to []byte, ok bool) {
 	from, to = o.From, o.To
 	if bytes.Compare(o.Prefix, from) > 0 {
 		from = o.Prefix
@@ -83,7 +83,7 @@ func (o *ScanOptions) bounds() (from, to []byte, ok bool) {
 // that of ctx among them, comes as the last element. A scan goes by the read cache.
 func (v *View) Scan(ctx context.Context, opts ScanOptions) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
-		from, to, ok := opts.bounds()
+		from, to, ok := opts.Bounds()
 		if !ok {
 			return
 		}

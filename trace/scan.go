@@ -186,7 +186,7 @@ func (s *scanner) bytes() ([]byte, error) {
 	end := start + n/2
 	out := s.arena[start:end:end]
 	if _, err := hex.Decode(out, s.b[s.i:s.i+n]); err != nil {
-		return nil, s.fail("%v", err)
+		return nil, s.fail("%q is not hex, two digits for each byte", abbreviate(string(s.b[s.i:s.i+min(n, 200)])))
 	}
 	s.arena = s.arena[:end]
 	s.i += n + 1

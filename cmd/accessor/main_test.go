@@ -156,14 +156,6 @@ func TestReadmeIsTrue(t *testing.T) {
 			t.Errorf("README names make %s, the Makefile has no such target", m[1])
 		}
 	}
-	bin := t.TempDir()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(exe, filepath.Join(bin, "accessor")); err != nil {
-		t.Fatal(err)
-	}
 	script := "set -euo pipefail\n"
 	commands := 0
 	for _, block := range strings.Split(string(readme), "\n\n") {
@@ -183,10 +175,46 @@ func TestReadmeIsTrue(t *testing.T) {
 	if commands < 8 {
 		t.Fatalf("README has %d commands, expected more", commands)
 	}
+	runScript(t, script)
+}
+
+// TestAPIPageIsTrue runs the commands of docs/API.md, in one folder, in order.
+func TestAPIPageIsTrue(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "API.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "set -euo pipefail\n"
+	commands := 0
+	for line := range strings.Lines(string(page)) {
+		if code, ok := strings.CutPrefix(line, "    "); ok {
+			commands++
+			script += "echo '$ " + strings.ReplaceAll(strings.TrimSpace(code), "'", `'\''`) + "'\n" + code
+		}
+	}
+	if commands < 20 {
+		t.Fatalf("docs/API.md has %d commands, expected more", commands)
+	}
+	runScript(t, script)
+}
+
+// runScript runs a script in a folder of its own, with this program in its path.
+func runScript(t *testing.T, script string) {
+	t.Helper()
+	bin := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(exe, filepath.Join(bin, "accessor")); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("bash", "-c", script)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+cmd.Dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	t.Logf("%s", out)
 }

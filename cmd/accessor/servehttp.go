@@ -22,6 +22,8 @@ func (s *service) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		s.guarded(w, r, access.SetLogLevel, levelRoute{s.level, s.log})
 	case s.config.Profile && strings.HasPrefix(path, "/debug/pprof/"):
 		s.guarded(w, r, access.Profile, profiles())
+	case strings.HasPrefix(path, "/debug/pprof/"):
+		listen.Refuse(w, http.StatusNotFound, "not-found", "no profiles are served unless the configuration says so (profile)")
 	case s.handler.Load() == nil && aboutHealth(path):
 		s.healthWhileOpening(w, r)
 	default:

@@ -34,10 +34,18 @@ func (h *hotRoutes) find(r *http.Request) (rt *route, id, key string) {
 // else.
 func plain(text string) bool {
 	for i := range len(text) {
-		c := text[i]
-		if c-'0' > 9 && (c|0x20)-'a' > 25 && c != ':' && c != '-' {
+		if !plainBytes[text[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// plainBytes are those of hashes, slots, hex keys, and names of blocks and items.
+var plainBytes = func() (table [256]bool) {
+	for c := range table {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		table[c] = letter || '0' <= c && c <= '9' || c == ':' || c == '-'
+	}
+	return table
+}()

@@ -122,28 +122,31 @@ func wholeHash(name string) (h forks.Hash, ok bool) {
 	if len(digits) != 2*forks.HashSize {
 		return h, false
 	}
+	letters := len(digits) < len(name)
 	for i := range h {
-		high, low := unhex(digits[2*i]), unhex(digits[2*i+1])
+		high, low := hexDigits[digits[2*i]], hexDigits[digits[2*i+1]]
 		if high|low > 15 {
 			return h, false
 		}
 		h[i] = high<<4 | low
+		letters = letters || high > 9 || low > 9
 	}
-	return h, len(digits) < len(name) || strings.ContainsAny(digits, "abcdefABCDEF")
+	return h, letters
 }
 
-// unhex gives what a hex digit stands for, above 15 where it is none.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
+// hexDigits gives what a hex digit stands for, above 15 where it is none.
+var hexDigits = func() (table [256]byte) {
+	for c := range table {
+		table[c] = 255
 	}
-	return 255
-}
+	for i, c := range []byte("0123456789abcdef") {
+		table[c] = byte(i)
+	}
+	for i, c := range []byte("ABCDEF") {
+		table[c] = byte(10 + i)
+	}
+	return table
+}()
 
 // matches says whether a hash begins with the name's digits.
 func (n *blockName) matches(h forks.Hash) bool { return strings.HasPrefix(h.String(), n.digits) }

@@ -225,13 +225,13 @@ func (c *conn) Write(b []byte) (n int, err error) {
 	}
 }
 
-// SetWriteDeadline is that of net.Conn.
+// SetWriteDeadline is that of net.Conn, but that there is always one: net/http takes
+// it away after each answer, and Write would make it again for the next.
 func (c *conn) SetWriteDeadline(t time.Time) error {
-	var until int64
-	if !t.IsZero() {
-		until = t.UnixNano()
+	if t.IsZero() {
+		return nil
 	}
-	c.until.Store(until)
+	c.until.Store(t.UnixNano())
 	return c.Conn.SetWriteDeadline(t)
 }
 

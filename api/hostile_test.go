@@ -86,13 +86,13 @@ func (h *hostile) fine() {
 
 // ask sends bytes as they are and reads an answer; nil where the server hangs up
 // without a word.
-func (h *hostile) ask(conn net.Conn, method, text string) (*http.Response, string) {
+func (h *hostile) ask(conn net.Conn, method, text string) (*reply, string) {
 	h.t.Helper()
 	_, _ = io.WriteString(conn, text) // it may be refused before it is all sent
 	return h.answer(bufio.NewReader(conn), method, text)
 }
 
-func (h *hostile) answer(in *bufio.Reader, method, text string) (*http.Response, string) {
+func (h *hostile) answer(in *bufio.Reader, method, text string) (*reply, string) {
 	h.t.Helper()
 	resp, err := http.ReadResponse(in, &http.Request{Method: method})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -109,7 +109,15 @@ func (h *hostile) answer(in *bufio.Reader, method, text string) (*http.Response,
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != 304 {
 		h.t.Errorf("%.200q: a redirect to %s", text, resp.Header.Get("Location"))
 	}
-	return resp, string(body)
+	return &reply{resp.StatusCode, resp.Status, resp.Header, resp.Close}, string(body)
+}
+
+// reply is the head of an answer.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+	Close      bool // of the connection
 }
 
 // one sends a request over a connection of its own, and wants a problem's status.

@@ -72,8 +72,8 @@ type APIResult struct {
 
 // apiRun is the benchmark on its way.
 type apiRun struct {
-	APIParams
 	run     // the store
+	api     APIParams
 	res     APIResult
 	keys    [][]byte // that are read
 	values  [][]byte
@@ -103,7 +103,7 @@ func API(ctx context.Context, p APIParams) (res APIResult, err error) {
 	default:
 		err = r.measure()
 	}
-	r.res.Bench, r.res.Params = "api", r.APIParams
+	r.res.Bench, r.res.Params = "api", r.api
 	return r.res, err
 }
 
@@ -118,17 +118,17 @@ func (p APIParams) begin(ctx context.Context) (r *apiRun, end func() error, err 
 	}
 	var seed [32]byte
 	copy(seed[:], strconv.FormatUint(p.Seed, 10))
-	r = &apiRun{APIParams: p, run: run{ctx: ctx, dir: dir, chacha: rand.NewChaCha8(seed)}}
+	r = &apiRun{api: p, run: run{ctx: ctx, dir: dir, chacha: rand.NewChaCha8(seed)}}
 	r.rnd = rand.New(r.chacha)
-	r.run.Params = Params{
+	r.Params = Params{
 		Keys: p.Keys, Puts: apiPuts, ValueSize: apiValue, Commitment: p.Commitment, Seed: p.Seed, Dir: p.Dir, Progress: p.Progress,
 	}
 	r.engine = rocks.New(rocks.Options{})
 	if p.Socket == "" {
-		r.APIParams.Engine = r.engine.Name()
+		r.api.Engine = r.engine.Name()
 	}
 	return r, func() error {
-		err := errors.Join(r.servers.Close(), r.run.close())
+		err := errors.Join(r.servers.Close(), r.close())
 		r.engine.Close() // the last one: the store may have been opened with another
 		removeAll(dir)
 		return err
@@ -144,7 +144,7 @@ func (r *apiRun) ownServer() error {
 		return err
 	}
 	<-r.acc.CacheReady()
-	r.run.ValueSize = apiPutSize
+	r.ValueSize = apiPutSize
 	chain, err := r.grow(r.acc.Anchor(), 3)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (r *apiRun) ownServer() error {
 		return err
 	}
 	defer v.Close()
-	for i := 0; len(r.keys) < apiHot && i < r.run.Keys; i++ {
+	for i := 0; len(r.keys) < apiHot && i < r.Keys; i++ {
 		value, _, err := v.Get(key(i))
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (r *apiRun) ownServer() error {
 		}
 	}
 	if len(r.keys) < 2*apiBatch {
-		return fmt.Errorf("a state of %d keys is too small: want some 2,000 at least", r.run.Keys)
+		return fmt.Errorf("a state of %d keys is too small: want some 2,000 at least", r.Keys)
 	}
 	return errors.Join(r.serveOurs(), r.serveBare(), r.serveRedis())
 }
@@ -201,8 +201,8 @@ type compared struct {
 
 func (r *apiRun) compare(c compared) error {
 	var ours, other, ratios, redis []float64
-	for round := range r.Rounds {
-		r.APIParams.Progress(c.row.What, int64(round), int64(r.Rounds))
+	for round := range r.api.Rounds {
+		r.Progress(c.row.What, int64(round), int64(r.api.Rounds))
 		m, err := c.ours.run(r.ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.row.What, err)
@@ -264,7 +264,7 @@ func (r *apiRun) gets(block string) []request {
 }
 
 func (r *apiRun) getLoads(conns int) (ours, bare, resp load) {
-	each := max(1, r.Requests/conns)
+	each := max(1, r.api.Requests/conns)
 	ours = load{path: r.servers.ours, read: readHTTP, requests: r.gets(r.at.Hash.String()), conns: conns, each: each}
 	bare = ours
 	bare.path, bare.requests = r.servers.bare, slices.Clone(ours.requests)
@@ -298,7 +298,7 @@ func (r *apiRun) many() error {
 
 // batchLoads are batches of keys in the binary form.
 func (r *apiRun) batchLoads() (ours, bare, resp load) {
-	ours = load{path: r.servers.ours, read: readHTTP, conns: apiConns, each: max(1, r.Requests/4/apiConns)}
+	ours = load{path: r.servers.ours, read: readHTTP, conns: apiConns, each: max(1, r.api.Requests/4/apiConns)}
 	resp = load{path: r.redis, read: readRESP, conns: apiConns, each: ours.each}
 	for i := 0; i+apiBatch <= len(r.keys); i += apiBatch / 2 {
 		keys, values := r.keys[i:i+apiBatch], r.values[i:i+apiBatch]

@@ -30,9 +30,9 @@ func (r *apiRun) imports() error {
 	defer c.Close()
 	var through, within []time.Duration
 	parent := r.at
-	for i := range 2 * r.Imports {
-		r.APIParams.Progress(row.What, int64(i), int64(2*r.Imports))
-		b := r.run.block(parent, apiPuts)
+	for i := range 2 * r.api.Imports {
+		r.Progress(row.What, int64(i), int64(2*r.api.Imports))
+		b := r.block(parent, apiPuts)
 		req := post(b)
 		if err := r.quiesce(); err != nil {
 			return err
@@ -66,14 +66,14 @@ func (r *apiRun) readsBesideImports() error {
 	defer cancel()
 	importing := make(chan error, 1)
 	go func() { importing <- r.importEvery(ctx) }()
-	reader := load{path: r.servers.ours, read: readHTTP, requests: r.gets("head"), conns: 1, each: max(1, r.Requests/10)}
+	reader := load{path: r.servers.ours, read: readHTTP, requests: r.gets("head"), conns: 1, each: max(1, r.api.Requests/10)}
 	for i := range reader.requests {
 		reader.requests[i].want = nil // a block may just have written it
 	}
 	var times []time.Duration
 	began := time.Now()
-	for wait := time.Duration(r.Imports) * apiImportStep; time.Since(began) < wait; {
-		r.APIParams.Progress(row.What, int64(time.Since(began)), int64(wait))
+	for wait := time.Duration(r.api.Imports) * apiImportStep; time.Since(began) < wait; {
+		r.Progress(row.What, int64(time.Since(began)), int64(wait))
 		m, err := reader.run(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.What, err)
@@ -100,7 +100,7 @@ func (r *apiRun) importEvery(ctx context.Context) error {
 	defer c.Close()
 	for ctx.Err() == nil {
 		next := time.After(apiImportStep)
-		b := r.run.block(r.tip, apiPuts)
+		b := r.block(r.tip, apiPuts)
 		_ = c.SetDeadline(time.Now().Add(clientPatience))
 		if err := c.do(post(b)); err != nil {
 			return err

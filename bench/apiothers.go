@@ -21,9 +21,9 @@ import (
 // othersServer takes the head, and keys to read there, from a server that runs
 // already.
 func (r *apiRun) othersServer() error {
-	r.servers.ours = r.Socket
+	r.servers.ours = r.api.Socket
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", r.Socket)
+		return new(net.Dialer).DialContext(ctx, "unix", r.api.Socket)
 	}}
 	defer transport.CloseIdleConnections()
 	ask := func(path string, into any) error {
@@ -42,7 +42,7 @@ func (r *apiRun) othersServer() error {
 			err = fmt.Errorf("%w: %s %.300s", errAnswer, resp.Status, body)
 		}
 		if err != nil {
-			return fmt.Errorf("GET %s at %s: %w", path, r.Socket, err)
+			return fmt.Errorf("GET %s at %s: %w", path, r.api.Socket, err)
 		}
 		return json.Unmarshal(body, into)
 	}
@@ -67,17 +67,17 @@ func (r *apiRun) othersServer() error {
 		r.keys, r.values = append(r.keys, k), append(r.values, value)
 	}
 	if len(r.keys) < 2*apiBatch {
-		return fmt.Errorf("the state at %s has %d keys, too few: want %d at least", r.Socket, len(r.keys), 2*apiBatch)
+		return fmt.Errorf("the state at %s has %d keys, too few: want %d at least", r.api.Socket, len(r.keys), 2*apiBatch)
 	}
 	return errors.Join(r.serveBare(), r.serveRedis())
 }
 
 // serverPID is the process that listens at the socket.
 func (r *apiRun) serverPID() (int, error) {
-	if r.Socket == "" {
+	if r.api.Socket == "" {
 		return os.Getpid(), nil
 	}
-	conn, err := net.Dial("unix", r.Socket)
+	conn, err := net.Dial("unix", r.api.Socket)
 	if err != nil {
 		return 0, err
 	}

@@ -42,7 +42,7 @@ const soakStay = 2_000
 // server after a tenth and at the end.
 func (r *apiRun) soak() error {
 	requests := r.soakRequests()
-	out := &APISoak{Requests: r.Soak}
+	out := &APISoak{Requests: r.api.Soak}
 	r.res.Soak = out
 	began := time.Now()
 	send := func(from, to int64) error {
@@ -62,13 +62,13 @@ func (r *apiRun) soak() error {
 		return group.Wait()
 	}
 	var err error
-	if err = send(0, r.Soak/10); err == nil {
+	if err = send(0, r.api.Soak/10); err == nil {
 		out.Early, err = r.weigh()
 	}
 	if err == nil {
-		err = send(r.Soak/10, r.Soak)
+		err = send(r.api.Soak/10, r.api.Soak)
 	}
-	out.Rate = float64(r.Soak) / time.Since(began).Seconds()
+	out.Rate = float64(r.api.Soak) / time.Since(began).Seconds()
 	if err == nil {
 		out.Late, err = r.weigh()
 	}
@@ -99,7 +99,7 @@ func (r *apiRun) soakConn(ctx context.Context, requests []request, from int, sen
 			return context.Cause(ctx)
 		}
 		if n%10_000 == 0 {
-			r.APIParams.Progress("soak", n, r.Soak)
+			r.Progress("soak", n, r.api.Soak)
 		}
 		at++
 		if err := c.do(&requests[at%len(requests)]); err != nil {
@@ -158,7 +158,7 @@ func (r *apiRun) weigh() (w Weight, err error) {
 	if err != nil {
 		return w, err
 	}
-	if r.Socket == "" {
+	if r.api.Socket == "" {
 		// Connections that have just been closed have a moment to end, and memory that
 		// nobody has any more is given back.
 		for previous := -1; previous != runtime.NumGoroutine(); {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -385,5 +386,40 @@ func TestOvertakenLoad(t *testing.T) {
 	}
 	if err := load(9, func() {}); !errors.Is(err, cache.ErrTooManyWrites) || c.At(numbered(2)) != nil {
 		t.Errorf("too many writes: %v", err)
+	}
+}
+
+// TestFront: what is read again and again is found and counted, large values too,
+// and not at a block that wrote it.
+func TestFront(t *testing.T) {
+	c := newChain(t, 1, cache.Options{Bytes: 1 << 20})
+	anchor := c.blocks[0]
+	anchor.state["key 0"] = strings.Repeat("large ", 1000)
+	if err := c.cache.Load(anchor.Block, func(func(cache.Block, iter.Seq2[[]byte, error]) bool) {}); err != nil {
+		t.Fatal(err)
+	}
+	keys := slices.Sorted(maps.Keys(anchor.state))
+	for _, k := range keys {
+		c.read(anchor, c.cache.At(anchor.Hash), k)
+	}
+	c.cache.Wait()
+	before := c.cache.Hits()
+	const rounds = 50
+	for range rounds {
+		for _, k := range keys {
+			if !c.read(anchor, c.cache.At(anchor.Hash), k) {
+				t.Fatalf("%s is not found", k)
+			}
+		}
+	}
+	if got := c.cache.Hits() - before; got != int64(rounds*len(keys)) {
+		t.Errorf("%d hits, want %d", got, rounds*len(keys))
+	}
+	b := c.grow(anchor)
+	b.wrote, b.state = []string{"key 0"}, maps.Clone(anchor.state)
+	b.state["key 0"] = "another"
+	c.add(b)
+	if c.read(b, c.cache.At(b.Hash), "key 0") {
+		t.Error("a value that was just written is found before it was read")
 	}
 }

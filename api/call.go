@@ -140,7 +140,14 @@ func (c *call) block() (b forks.Block, byHash bool, err error) {
 		return b, false, err
 	}
 	c.names(b)
-	return b, len(id) >= 2*forks.HashSize, nil
+	return b, wholeHash(id), nil
+}
+
+// wholeHash says whether a block's name is its whole hash, which always names the
+// same one; digits alone are a slot, however many.
+func wholeHash(id string) bool {
+	text, hex := strings.CutPrefix(id, "0x")
+	return len(text) == 2*forks.HashSize && (hex || strings.Trim(text, "0123456789") != "")
 }
 
 // blockID names a block by its whole hash: with 0x where it has no letter, else it
@@ -220,7 +227,7 @@ func matches(fields []string, etag string) bool {
 	for _, f := range fields {
 		for one := range strings.SplitSeq(f, ",") {
 			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
-			if one == etag || one == "*" {
+			if one == etag { // * is passed over: whether there is anything isn't known yet
 				return true
 			}
 		}
@@ -228,8 +235,8 @@ func matches(fields []string, etag string) bool {
 	return false
 }
 
-// accepts gives the first of the client's media types that is among those offered;
-// the first of these where it names none. Error: a fault of kind not-acceptable.
+// accepts gives the one of the media types offered that the client likes best; the first
+// where it names none. Error: a fault of kind not-acceptable.
 func (c *call) accepts(offered ...string) (string, error) {
 	fields := c.r.Header["Accept"]
 	if len(fields) == 0 {
@@ -238,26 +245,37 @@ func (c *call) accepts(offered ...string) (string, error) {
 	if i := slices.Index(offered, fields[0]); i >= 0 {
 		return offered[i], nil // as programs ask
 	}
+	best, weight := "", 0.0
 	for _, f := range fields {
 		for one := range strings.SplitSeq(f, ",") {
 			name, params, _ := strings.Cut(one, ";")
 			name = strings.ToLower(strings.TrimSpace(name))
-			if q, ok := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q="); ok {
-				if x, err := strconv.ParseFloat(q, 64); err == nil && x == 0 {
-					continue
-				}
-			}
 			if name == "*/*" || name == "application/*" || name == "" {
-				return offered[0], nil
+				name = offered[0]
 			}
-			for _, o := range offered {
-				if name == o {
-					return o, nil
-				}
+			if q := quality(params); q > weight && slices.Contains(offered, name) {
+				best, weight = name, q
 			}
 		}
 	}
+	if best != "" {
+		return best, nil
+	}
 	return "", newFault("not-acceptable", "this comes as %s", strings.Join(offered, " or "))
+}
+
+// quality is the weight that a media type's parameters give it; 1 where they give none.
+func quality(params string) float64 {
+	for one := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(one, "=")
+		if strings.TrimSpace(strings.ToLower(name)) != "q" {
+			continue
+		}
+		if q, err := strconv.ParseFloat(strings.TrimSpace(value), 64); err == nil {
+			return q
+		}
+	}
+	return 1
 }
 
 // begin sends the answer's head. A size below 0 is unknown.

@@ -36,7 +36,7 @@ func (c *call) getDiff() error {
 		if blocks[i], err = c.core.Resolve(name); err != nil {
 			return err
 		}
-		fixed = fixed && len(name) >= 2*forks.HashSize
+		fixed = fixed && wholeHash(name)
 	}
 	from, to := blocks[0], blocks[1]
 	c.names(to)

@@ -43,7 +43,23 @@ func TestValue(t *testing.T) {
 	if got := s.do(at("0", "account:7"), nil, "Accept: application/octet-stream").is(200).Body.String(); got != "seven" {
 		t.Errorf("account %q", got)
 	}
+	// A slot moves too, however many digits it has.
+	padded := s.do(at(strings.Repeat("0", 64), "entropy"), nil).is(200)
+	if got := padded.Header(); got.Get("Cache-Control") != "no-cache" || got.Get("Content-Location") == "" {
+		t.Errorf("a slot of 64 digits: %v", got)
+	}
+	// The form that is liked best.
+	for accept, want := range map[string]string{
+		"application/json;q=0.1, application/octet-stream":        "application/octet-stream",
+		"application/octet-stream; charset=utf-8; q=0, */*;q=0.2": "application/json",
+		"text/html, application/octet-stream;q=0.5":               "application/octet-stream",
+	} {
+		if got := s.do(at("finalized", "entropy"), nil, "Accept: "+accept).is(200).Header().Get("Content-Type"); got != want {
+			t.Errorf("Accept %s: %s, want %s", accept, got, want)
+		}
+	}
 	// What isn't there.
+	s.do(at("anchor", hexOf(k)), nil, "If-None-Match: *").problem(404, "absent-key")
 	absent := s.do(at("anchor", hexOf(k)), nil)
 	if p := absent.problem(404, "absent-key"); p.Key != hexOf(k) {
 		t.Errorf("%+v", p)

@@ -36,7 +36,7 @@ func TestBenches(t *testing.T) {
 				if b.Name == "read" && (res.Reads.HitNanos <= 0 || res.Reads.BareNanos <= 0 || res.Reads.HitAllocs != 0 || res.Reads.CacheOff <= 0) {
 					t.Errorf("reads: %+v", res.Reads)
 				}
-				if b.Name == "retention" && (res.Kept.Blocks != 22 || res.Kept.OldRead <= 0 || res.Kept.Open <= 0) {
+				if b.Name == "retention" && (res.Kept.Blocks != 22 || res.Kept.OldRead <= 0 || res.Kept.OldScan <= 0 || res.Kept.Open <= 0) {
 					t.Errorf("retention: %+v", res.Kept)
 				}
 				if b.Name == "import" && res.DiskPerBlock <= 0 {

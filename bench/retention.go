@@ -30,6 +30,8 @@ type Kept struct {
 	Open        float64 `json:"open_ms"`   // to the first right answer
 	OldRead     float64 `json:"old_read_ms"`
 	OldReadP99  float64 `json:"old_read_p99_ms"`
+	OldScan     float64 `json:"old_scan_ms"` // the first 100 pairs
+	OldScanMost float64 `json:"old_scan_most_ms"`
 	Pruned      int     `json:"pruned_blocks"` // when half of the slots are kept
 	PruneTook   float64 `json:"prune_ms"`
 	Freed       int64   `json:"freed_bytes"`
@@ -233,7 +235,30 @@ func (r *run) oldReads(all []forks.Block) error {
 		r.cold = append(r.cold, time.Since(start))
 	}
 	r.res.Kept.OldRead, r.res.Kept.OldReadP99 = percentile(r.cold, 50), percentile(r.cold, 99)
+	var scans []time.Duration
+	for range min(r.Repeat, 20) { // each brings a database to its block
+		start := time.Now()
+		if err := r.scanAt(all[r.rnd.IntN(len(all))].Hash); err != nil {
+			return err
+		}
+		scans = append(scans, time.Since(start))
+	}
+	r.res.Kept.OldScan, r.res.Kept.OldScanMost = percentile(scans, 50), percentile(scans, 100)
 	return nil
+}
+
+// scanAt reads the first hundred pairs of a state.
+func (r *run) scanAt(h forks.Hash) error {
+	v, err := r.acc.View(r.ctx, h)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	pairs, _, err := v.Page(r.ctx, state.ScanOptions{Limit: 100})
+	if err == nil && len(pairs) != 100 {
+		err = fmt.Errorf("%d pairs at block %s", len(pairs), h)
+	}
+	return err
 }
 
 // readAt reads a random key, which every state has.

@@ -140,6 +140,7 @@ func benchText(r bench.Result) string {
 			float64(k.Disk)/float64(k.WriteSets), k.Worst, k.Uneven)
 		line("open to the first answer", "%.0f ms; after a kill -9 %.0f ms", k.Open, k.Killed)
 		line("old read", "%.2f ms, p99 %.2f ms", k.OldRead, k.OldReadP99)
+		line("old scan of 100 pairs", "%.0f ms, at most %.0f ms", k.OldScan, k.OldScanMost)
 		line("prune half", "%d blocks, %.0f MB in %.0f ms", k.Pruned, float64(k.Freed)/1e6, k.PruneTook)
 		line("import, first, last tenth", "%.2f ms, %.2f ms", k.FirstImport, k.LastImport)
 	}

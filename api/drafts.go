@@ -189,6 +189,14 @@ func (c *call) draft() (*state.Draft, state.DraftInfo, error) {
 	return d, info, nil
 }
 
+// draftKey gives the draft and the key that the path names.
+func (c *call) draftKey() (d *state.Draft, info state.DraftInfo, key []byte, err error) {
+	if d, info, err = c.draft(); err == nil {
+		key, err = c.pathKey()
+	}
+	return d, info, key, err
+}
+
 // getDraft is GET /v1/drafts/{id}.
 func (c *call) getDraft() error {
 	d, _, err := c.draft()
@@ -279,11 +287,7 @@ func (c *call) commitDraft() error {
 
 // getDraftValue is GET /v1/drafts/{id}/state/{key}.
 func (c *call) getDraftValue() error {
-	d, info, err := c.draft()
-	if err != nil {
-		return err
-	}
-	key, err := c.pathKey()
+	d, info, key, err := c.draftKey()
 	if err != nil {
 		return err
 	}
@@ -308,11 +312,7 @@ func (c *call) getDraftValue() error {
 
 // putDraftValue is PUT /v1/drafts/{id}/state/{key}.
 func (c *call) putDraftValue() error {
-	d, _, err := c.draft()
-	if err != nil {
-		return err
-	}
-	key, err := c.pathKey()
+	d, _, key, err := c.draftKey()
 	if err != nil {
 		return err
 	}
@@ -346,11 +346,7 @@ func (c *call) putDraftValue() error {
 
 // deleteDraftValue is DELETE /v1/drafts/{id}/state/{key}.
 func (c *call) deleteDraftValue() error {
-	d, _, err := c.draft()
-	if err != nil {
-		return err
-	}
-	key, err := c.pathKey()
+	d, _, key, err := c.draftKey()
 	if err != nil {
 		return err
 	}

@@ -78,8 +78,7 @@ func FuzzBodies(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	var d api.Draft
-	draft := s.do("POST /v1/drafts", []byte(`{"parent":"`+hash("alfred").String()+`","slot":1,"ttl_ms":60000}`)).is(201).into(&d)
-	_ = draft
+	s.do("POST /v1/drafts", []byte(`{"parent":"`+hash("alfred").String()+`","slot":1,"ttl_ms":60000}`)).is(201).into(&d)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, head := range []string{
 			"POST /v1/blocks", "POST /v1/blocks/held", "POST /v1/blocks/head/state", "POST /v1/head", "POST /v1/finalize", "POST /v1/pins",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"math"
 	"slices"
 
@@ -48,6 +49,15 @@ func (s *Store) indexPath(x *index) string {
 	return s.path(dirIndexes, fmt.Sprintf("%s-%d.sst", Name(x.top.rec.Block), x.n))
 }
 
+// blocks yields the blocks of the group that are held, newest first.
+func (x *index) blocks() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for e, i := x.top, 0; e != nil && i < x.n && yield(e); e, i = e.parent(), i+1 {
+			continue
+		}
+	}
+}
+
 // position is the place in the group of one of its blocks.
 func (x *index) position(e *entry) int { return e.height - (x.top.height - x.n) }
 
@@ -63,8 +73,8 @@ func (s *Store) bottom(x *index) *entry {
 // Archive archives the groups of blocks between images up to a block, on which, and
 // beside which, nobody builds any more. The blocks stay readable, forks of them that
 // are no longer than 32 blocks as well. It gives how many blocks are without a
-// checkpoint now that had one, and the space that is free. Errors: ErrUnknown, ErrClosed, ErrNoSpace,
-// those of reading, and ctx's.
+// checkpoint now that had one, and the space that is free. Errors: ErrUnknown,
+// ErrClosed, ErrNoSpace, those of reading, and ctx's.
 func (s *Store) Archive(ctx context.Context, to forks.Hash) (blocks int, freed int64, err error) {
 	e, err := s.entry(to)
 	if err != nil {
@@ -122,25 +132,35 @@ func (s *Store) outdatedLocked(e *entry) (list []*entry) {
 	if len(list) == 0 {
 		return nil
 	}
-	for _, x := range s.sortedLocked() { // parents first: forks that left the line
-		if _, ok := above[x]; ok || x.image != nil || x.parent() == e {
+	aside := s.asideLocked(above, e, func(x *entry) bool { return x.image != nil })
+	return append(list, slices.DeleteFunc(aside, func(x *entry) bool { return !outdated(x) })...)
+}
+
+// asideLocked gives the blocks on forks that left a line below its tip, those that are
+// near enough to be read through one by one, parents first. far says how far each block
+// of the line is from an image or an index. A fork ends at a block that ends it.
+func (s *Store) asideLocked(far map[*entry]int, tip *entry, ends func(*entry) bool) (list []*entry) {
+	for _, e := range s.sortedLocked() { // parents first
+		if _, ok := far[e]; ok || ends(e) {
 			continue
 		}
-		if n, ok := above[x.parent()]; ok && n < mostAside {
-			if above[x] = n + 1; outdated(x) {
-				list = append(list, x)
-			}
+		up := e.parent()
+		if n, ok := far[up]; ok && up != tip && n < mostAside {
+			far[e] = n + 1
+			list = append(list, e)
 		}
 	}
 	return list
 }
 
-// unarchived gives the groups up to e that have no index, oldest first.
+// unarchived gives the groups up to e that have no index, oldest first. It looks below
+// the newest that has one only where others may miss theirs: there are thousands of
+// blocks, and it is asked with each that is finalized.
 func (s *Store) unarchived(e *entry) (list []*index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var top *entry
-	for x := e; x != nil; x = x.parent() {
+	for x := e; x != nil && (s.indexGaps || top == nil || top.index == nil); x = x.parent() {
 		if x.image == nil {
 			continue
 		}
@@ -149,6 +169,7 @@ func (s *Store) unarchived(e *entry) (list []*index) {
 		}
 		top = x
 	}
+	s.indexGaps = len(list) > 0 // until they have been made
 	slices.Reverse(list)
 	return list
 }
@@ -191,7 +212,7 @@ func (s *Store) makeIndex(ctx context.Context, x *index) error {
 
 // indexLocked lets the blocks of a group know its index.
 func (s *Store) indexLocked(x *index) {
-	for e, i := x.top, 0; e != nil && i < x.n; e, i = e.parent(), i+1 {
+	for e := range x.blocks() {
 		e.index = x
 	}
 }
@@ -204,11 +225,12 @@ func (s *Store) forgetIndex(x *index, cause error) {
 	}
 	known := false
 	s.mu.Lock()
-	for e, i := x.top, 0; e != nil && i < x.n; e, i = e.parent(), i+1 {
+	for e := range x.blocks() {
 		if e.index == x {
 			e.index, known = nil, true
 		}
 	}
+	s.indexGaps = s.indexGaps || known
 	s.mu.Unlock()
 	if !known { // any more
 		return
@@ -236,11 +258,8 @@ func (s *Store) forgetIndex(x *index, cause error) {
 func (s *Store) writeIndex(ctx context.Context, x *index, path string) (size int64, sum uint64, err error) {
 	var m merger
 	defer func() { _ = m.close() }()
-	line := make([]*entry, 0, x.n) // oldest first
-	for e := x.top; len(line) < x.n; e = e.parent() {
-		line = append(line, e)
-	}
-	slices.Reverse(line)
+	line := slices.Collect(x.blocks())
+	slices.Reverse(line) // oldest first
 	for _, e := range line {
 		table, err := s.engine.OpenTable(s.deltaPath(e.rec.Block))
 		if err != nil {
@@ -339,24 +358,15 @@ func (s *Store) group(x *index) (n needless) {
 	if e := s.oldImageLocked(x); e != nil {
 		n.images = append(n.images, e)
 	}
-	aside := make(map[*entry]int) // how far from the group
-	bottom := x.top.up(x.n)
-	aside[bottom] = 0
-	for e := x.top; e != bottom; e = e.parent() {
-		aside[e] = 0
+	far := map[*entry]int{x.top.up(x.n): 0}
+	for e := range x.blocks() {
+		far[e] = 0
 		n.checkpoints = append(n.checkpoints, e)
 	}
-	for _, e := range s.sortedLocked() { // parents first
-		if _, ok := aside[e]; ok || e.index != nil {
-			continue
-		}
-		up := e.parent()
-		if far, ok := aside[up]; ok && up != x.top && far < mostAside {
-			aside[e] = far + 1
-			n.checkpoints = append(n.checkpoints, e)
-			if e.image != nil {
-				n.images = append(n.images, e)
-			}
+	for _, e := range s.asideLocked(far, x.top, func(e *entry) bool { return e.index != nil }) {
+		n.checkpoints = append(n.checkpoints, e)
+		if e.image != nil {
+			n.images = append(n.images, e)
 		}
 	}
 	n.runs = n.checkpoints

@@ -148,9 +148,12 @@ func (s *Store) writer(x *index, e *entry, key []byte) (back int, wrote bool, er
 	if err != nil || !found {
 		return 0, false, err
 	}
-	positions := stored[1:]
-	if len(positions)%2 != 0 {
-		return 0, false, fmt.Errorf("%w: %s: positions of %d bytes", ErrDamaged, path, len(positions))
+	positions, _, err := splitValue(stored)
+	if err == nil && len(positions)%2 != 0 {
+		err = fmt.Errorf("%w: positions of %d bytes", ErrDamaged, len(positions))
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("read %s: %w", path, err)
 	}
 	at := x.position(e)
 	for i := len(positions) - 2; i >= 0; i -= 2 {

@@ -106,6 +106,7 @@ func lockDir(dir string, engine Engine, opts Options) (*Store, error) {
 		meta:    make(map[string][]byte),
 		views:   make(map[forks.Hash]*handle),
 
+		indexGaps: true,
 		opening:   fmt.Sprintf("%08x", rand.Uint32()),
 		undecided: make(map[forks.Hash]bool),
 		pruned:    make(map[forks.Hash]forks.Slot),

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"accessor/forks"
 )
 
 // replayed is the state at a block without a checkpoint, read beside the owner: the
@@ -24,9 +26,9 @@ const mostReplayed = 1024
 // replay opens the state at a listed block from the deltas down to what is sealed.
 // Errors: ErrMissing, ErrDamaged, ctx's.
 func (b *Beside) replay(ctx context.Context, list []Listed, l Listed) (*BesideView, error) {
-	byHash := make(map[string]Listed, len(list))
+	byHash := make(map[forks.Hash]Listed, len(list))
 	for _, x := range list {
-		byHash[string(x.Hash[:])] = x
+		byHash[x.Hash] = x
 	}
 	var rec Record
 	state := new(replayed)
@@ -44,7 +46,7 @@ func (b *Beside) replay(ctx context.Context, list []Listed, l Listed) (*BesideVi
 		if at == l {
 			rec = above
 		}
-		next, ok := byHash[string(above.Parent[:])]
+		next, ok := byHash[above.Parent]
 		if above.Anchor || !ok {
 			return nil, errors.Join(fmt.Errorf("%w: nothing is sealed below block %s", ErrMissing, l.Hash), state.Close())
 		}

@@ -143,6 +143,9 @@ type Store struct {
 	prepared []*Working // made in the background, oldest first
 	views    map[forks.Hash]*handle
 	closed   bool
+	// indexGaps: old groups may be without their indexes, at first and after one was
+	// forgotten.
+	indexGaps bool
 
 	building sync.Mutex                // one image is made at a time, or the anchor moved; taken before maintain.mu
 	pruned   map[forks.Hash]forks.Slot // the newest blocks that were pruned. Guarded by mu

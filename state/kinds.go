@@ -37,9 +37,5 @@ type (
 	Limits = checkpoint.Limits
 )
 
-// PrefixEnd gives the first key after all those that begin with a prefix; nil where
-// there is none.
-func PrefixEnd(prefix []byte) []byte { return checkpoint.PrefixEnd(prefix) }
-
 // Limits are those of keys, values and write sets.
 func (a *Accessor) Limits() Limits { return a.store.Limits() }

@@ -45,10 +45,6 @@ var defaults = map[string]Roles{
 // itemNames has the names of a table's items, in the order of Table.items.
 var itemNames = append(jam.ItemNames(), Accounts)
 
-// ItemNames gives the names of the items that a table has, in the order of their
-// keys; service accounts come last.
-func ItemNames() []string { return slices.Clone(itemNames) }
-
 // DefaultTable is who may read what where nothing else is said, in a store with
 // JAM items.
 func DefaultTable() *Table {

@@ -15,6 +15,10 @@ awk_flags=()
 case $(readlink -f "$(command -v awk)") in */mawk) awk_flags=(-W interactive) ;; esac
 
 go vet "${packages[@]}"
+# Tests of the clients start it as a process of its own.
+mkdir -p build/test
+go build -o build/test/accessor ./cmd/accessor
+export ACCESSOR_BIN=$PWD/build/test/accessor
 {
   status=0
   # test2json marks the lines that tests.awk counts, and is otherwise -v.

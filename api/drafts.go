@@ -14,7 +14,7 @@ import (
 
 // draftBody is the request of POST /v1/drafts.
 type draftBody struct {
-	Parent forks.Hash `json:"parent"`
+	Parent string     `json:"parent" doc:"block, named as in paths"`
 	Slot   forks.Slot `json:"slot"`
 	Owner  string     `json:"owner,omitempty" doc:"whose drafts may share the slot; default nobody's"`
 	TTL    int64      `json:"ttl_ms,omitempty" doc:"how long the lease lasts, in milliseconds; default 30,000, at most 60,000"`
@@ -107,7 +107,11 @@ func (c *call) postDraft() error {
 	if len(req.Owner) > state.MaxDraftOwner {
 		return badRequest("owner has %d bytes, at most %d", len(req.Owner), state.MaxDraftOwner)
 	}
-	d, err := c.beginDraft(req.Parent, req.Slot, state.DraftOptions{Owner: req.Owner, TTL: lease})
+	parent, err := c.core.Resolve(req.Parent)
+	if err != nil {
+		return err
+	}
+	d, err := c.beginDraft(parent.Hash, req.Slot, state.DraftOptions{Owner: req.Owner, TTL: lease})
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,8 @@ func TestDrafts(t *testing.T) {
 	s.do("POST "+at+"/renew", []byte(`{"ttl_ms":60001}`)).problem(400, "bad-request")
 	s.do("POST /v1/drafts", []byte(fmt.Sprintf(`{"parent":"%s","slot":1,"owner":"q"}`, hash("alfred")))).problem(423, "reserved")
 	s.do("POST /v1/drafts", []byte(fmt.Sprintf(`{"parent":"%s","slot":1}`, hash("nobody")))).problem(404, "unknown-block")
+	s.do("POST /v1/drafts", []byte(`{"parent":"nobody","slot":1}`)).problem(400, "bad-block-id")
+	s.do("POST /v1/drafts", []byte(`{"parent":"anchor","slot":0}`)).problem(422, "slot-order")
 	s.do("POST /v1/drafts", []byte(fmt.Sprintf(`{"parent":"%s","slot":0}`, hash("alfred")))).problem(422, "slot-order")
 
 	// Another client: neither reads nor commits it; an operator drops it.

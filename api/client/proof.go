@@ -1,0 +1,189 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"iter"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"accessor/state/merkle"
+)
+
+// statement fetches a proof.
+func (v *View) statement(ctx context.Context, query url.Values) (*merkle.Statement, error) {
+	k, err := v.open(ctx, request{method: "GET", accept: typeBinary}, "/proof?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	block, media := k.head.at().Block, k.head.media
+	body, err := k.body(nil, v.c.most)
+	if err != nil {
+		return nil, err
+	}
+	if media != typeBinary {
+		return nil, badAnswer("a proof as %.80q", media)
+	}
+	s, err := merkle.DecodeStatement(body)
+	if err != nil {
+		return nil, clientError(ErrBadProof, err, "%v", err)
+	}
+	if s.Block != block {
+		return nil, badAnswer("a proof about block %s, not %s", s.Block, block)
+	}
+	return s, nil
+}
+
+func rangeQuery(req merkle.RangeRequest) url.Values {
+	query := url.Values{"from": {hex.EncodeToString(req.Start[:])}, "to": {hex.EncodeToString(req.End[:])}}
+	if req.MaxSize > 0 {
+		query.Set("max", strconv.FormatUint(uint64(req.MaxSize), 10))
+	}
+	return query
+}
+
+// prove gives the values of keys, in their order and nil for an absent one, each of
+// them proved against the view's root.
+func (v *View) prove(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	sorted := make([][merkle.KeySize]byte, len(keys))
+	for i, key := range keys {
+		if copy(sorted[i][:], key) != len(key) || len(key) != merkle.KeySize {
+			return nil, clientError(ErrBadKey, nil, "key %.80x has %d bytes; those that can be proved have %d", key, len(key), merkle.KeySize)
+		}
+	}
+	order := func(a, b [merkle.KeySize]byte) int { return bytes.Compare(a[:], b[:]) }
+	slices.SortFunc(sorted, order)
+	sorted = slices.Compact(sorted)
+	asked := make([][]byte, len(sorted))
+	for i := range sorted {
+		asked[i] = sorted[i][:]
+	}
+	s, err := v.Prove(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	// The statement says what it was asked for: what counts is what was asked.
+	proved, err := merkle.VerifyKeys(*v.root, sorted, &s.Proof)
+	if err != nil {
+		return nil, clientError(ErrBadProof, err, "%v", err)
+	}
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		at, _ := slices.BinarySearchFunc(sorted, [merkle.KeySize]byte(key), order)
+		values[i] = proved[at]
+	}
+	return values, nil
+}
+
+// Sizes of a verified scan's pages, in bytes.
+const (
+	provedPage = 1 << 20
+	provedPair = 256 // what a pair is taken for, where a page is given in pairs
+)
+
+// scanProved is Scan by proofs of ranges, one after the other.
+func (v *View) scanProved(ctx context.Context, o ScanOptions) iter.Seq2[Pair, error] {
+	return func(yield func(Pair, error) bool) {
+		if o.Reverse {
+			yield(Pair{}, clientError(ErrBadRequest, nil, "proofs of ranges go upwards: no scan is both verified and reverse"))
+			return
+		}
+		req, ok := o.provedRange()
+		given := 0
+		for ok {
+			s, err := v.ProveRange(ctx, req)
+			if err == nil {
+				ok, err = v.checkRange(req, s)
+			}
+			if err != nil {
+				yield(Pair{}, err)
+				return
+			}
+			for i := range s.Proof.Pairs {
+				p := Pair{s.Proof.Pairs[i].Key[:], s.Proof.Pairs[i].Value}
+				if o.KeysOnly {
+					p.Value = nil
+				}
+				if !yield(p, nil) {
+					return
+				}
+				if given++; given == o.Limit {
+					return
+				}
+			}
+			if n := len(s.Proof.Pairs); ok {
+				req.Start = s.Proof.Pairs[n-1].Key
+				ok = increment(&req.Start)
+			}
+		}
+	}
+}
+
+// checkRange checks the proof of a range, and says whether there may be more above.
+func (v *View) checkRange(req merkle.RangeRequest, s *merkle.Statement) (more bool, err error) {
+	if more, err = merkle.VerifyRange(*v.root, req, &s.Proof); err != nil {
+		return false, clientError(ErrBadProof, err, "%v", err)
+	}
+	if more && len(s.Proof.Pairs) == 0 {
+		return false, badAnswer("a range's proof without pairs, and more would come")
+	}
+	return more, nil
+}
+
+// provedRange gives the keys of a scan, both edges included; false where there are none.
+func (o ScanOptions) provedRange() (req merkle.RangeRequest, ok bool) {
+	req.MaxSize = provedPage
+	if o.Page > 0 {
+		req.MaxSize = uint32(min(o.Page, provedPage/provedPair) * provedPair) //nolint:gosec // at most provedPage
+	}
+	for i := range req.End {
+		req.End[i] = 0xff
+	}
+	ok = true
+	if len(o.Prefix) > merkle.KeySize {
+		return req, false
+	}
+	copy(req.Start[:], o.Prefix)
+	copy(req.End[:], o.Prefix)
+	if o.From != nil {
+		var from [merkle.KeySize]byte
+		if copy(from[:], o.From); len(o.From) > merkle.KeySize {
+			ok = increment(&from)
+		}
+		if bytes.Compare(from[:], req.Start[:]) > 0 {
+			req.Start = from
+		}
+	}
+	if o.To != nil {
+		var to [merkle.KeySize]byte
+		if copy(to[:], o.To); len(o.To) <= merkle.KeySize {
+			ok = decrement(&to) && ok
+		}
+		if bytes.Compare(to[:], req.End[:]) < 0 {
+			req.End = to
+		}
+	}
+	return req, ok && bytes.Compare(req.Start[:], req.End[:]) <= 0
+}
+
+// increment gives the next key; false after the last.
+func increment(key *[merkle.KeySize]byte) bool {
+	for i := len(key) - 1; i >= 0; i-- {
+		if key[i]++; key[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// decrement gives the key before; false before the first.
+func decrement(key *[merkle.KeySize]byte) bool {
+	for i := len(key) - 1; i >= 0; i-- {
+		if key[i]--; key[i] != 0xff {
+			return true
+		}
+	}
+	return false
+}

@@ -83,32 +83,24 @@ func (c *Client) Blocks(ctx context.Context, o BlocksOptions) (Tree, error) {
 // order is that of blocks in a tree.
 func order(a, b About) int { return cmp.Or(cmp.Compare(a.Slot, b.Slot), a.Block.Compare(b.Block)) }
 
-// maxHeld is how many hashes the server takes at a time.
-const maxHeld = 10_000
-
-// Held gives those of the hashes that are held, in their order.
+// Held gives those of the hashes that are held, in their order. Error: ErrTooLarge for
+// more than 10,000, among others.
 func (c *Client) Held(ctx context.Context, hashes []Hash) ([]Hash, error) {
-	held := []Hash{}
-	for len(hashes) > 0 {
-		part := hashes[:min(len(hashes), maxHeld)]
-		var out struct{ Held []Hash }
-		in := map[string][]Hash{"hashes": part}
-		if _, err := c.json(ctx, &request{method: "POST", path: "/v1/blocks/held"}, in, &out); err != nil {
-			return nil, err
-		}
-		rest := part
-		for _, h := range out.Held {
-			for len(rest) > 0 && rest[0] != h {
-				rest = rest[1:]
-			}
-			if len(rest) == 0 {
-				return nil, badAnswer("block %s is held, which wasn't asked", h)
-			}
-			rest = rest[1:]
-		}
-		held, hashes = append(held, out.Held...), hashes[len(part):]
+	var out struct{ Held []Hash }
+	in := map[string][]Hash{"hashes": append([]Hash{}, hashes...)} // no null
+	if _, err := c.json(ctx, &request{method: "POST", path: "/v1/blocks/held"}, in, &out); err != nil {
+		return nil, err
 	}
-	return held, nil
+	for _, h := range out.Held {
+		for len(hashes) > 0 && hashes[0] != h {
+			hashes = hashes[1:]
+		}
+		if len(hashes) == 0 {
+			return nil, badAnswer("block %s is held, which wasn't asked", h)
+		}
+		hashes = hashes[1:]
+	}
+	return out.Held, nil
 }
 
 // named looks whether an answer is about the block that was meant.

@@ -62,6 +62,7 @@ type EventOptions struct {
 // Bounds of a stream of events.
 const (
 	defaultRetry = 2 * time.Second
+	minRetry     = 10 * time.Millisecond // whatever the server says
 	maxRetry     = time.Minute
 	eventSilence = time.Minute // the server says every 15 s that it is there
 )
@@ -184,7 +185,7 @@ func (s *stream) next(k *conn, in *bufio.Reader) (*Event, string, error) {
 			data = append(data, value...)
 		case "retry":
 			if n, ok := parseNumber(value, 1<<40); ok {
-				s.retry = min(time.Duration(n)*time.Millisecond, maxRetry) //nolint:gosec // at most 2^40
+				s.retry = max(minRetry, min(time.Duration(n)*time.Millisecond, maxRetry)) //nolint:gosec // at most 2^40
 			}
 		}
 		if len(line) > 0 {

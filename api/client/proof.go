@@ -187,3 +187,17 @@ func decrement(key *[merkle.KeySize]byte) bool {
 	}
 	return false
 }
+
+// CheckProof checks a proof in binary form (docs/PROOFS.md) against a state's root, and
+// gives what it proves. Error: ErrBadProof.
+func CheckProof(proof []byte, root Hash) (merkle.Answer, error) {
+	s, err := merkle.DecodeStatement(proof)
+	if err != nil {
+		return merkle.Answer{}, clientError(ErrBadProof, err, "%v", err)
+	}
+	answer, err := s.Verify(root)
+	if err != nil {
+		return merkle.Answer{}, clientError(ErrBadProof, err, "%v", err)
+	}
+	return answer, nil
+}

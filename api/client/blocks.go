@@ -140,7 +140,7 @@ func (c *Client) Diff(ctx context.Context, from, to string) (Diff, error) {
 		From, To, Common About
 		Keys             []struct{ Key, From, To hexBytes }
 	}
-	query := url.Values{"from": {from}, "to": {to}}
+	query := url.Values{"from": {serverName(from)}, "to": {serverName(to)}}
 	if _, err := c.json(ctx, &request{method: "GET", path: "/v1/diff?" + query.Encode()}, nil, &in); err != nil {
 		return Diff{}, err
 	}
@@ -166,7 +166,7 @@ type HistoryOptions struct {
 func (c *Client) History(ctx context.Context, key string, o HistoryOptions) (History, error) {
 	query := url.Values{}
 	if o.At != "" {
-		query.Set("at", o.At)
+		query.Set("at", serverName(o.At))
 	}
 	if o.Limit > 0 {
 		query.Set("limit", strconv.Itoa(o.Limit))

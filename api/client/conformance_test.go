@@ -285,34 +285,28 @@ func (r *runner) try(s step, with map[string]any, vars map[string]any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	result, err := op(ctx, &operation{r, c, with})
-	if s.Error != nil {
-		if err == nil {
-			return fmt.Errorf("done, with %.300s; want an error", asJSON(result))
+	var got any
+	switch {
+	case s.Error == nil && err != nil:
+		return err
+	case s.Error != nil && err == nil:
+		return fmt.Errorf("done, with %.300s; want an error", asJSON(result))
+	case s.Error != nil:
+		if got, err = problemOf(err); err == nil {
+			err = r.match(got, s.Error, vars)
 		}
-		got, jerr := problemOf(err)
-		if jerr != nil {
-			return jerr
+	default:
+		if got, err = generic(result); err == nil && s.OK != nil {
+			err = r.match(got, s.OK, vars)
 		}
-		return r.match(got, s.Error, vars)
 	}
 	if err != nil {
 		return err
-	}
-	got, err := generic(result)
-	if err != nil {
-		return err
-	}
-	if s.OK != nil {
-		if err := r.match(got, s.OK, vars); err != nil {
-			return err
-		}
 	}
 	for name, path := range s.Save {
-		value, err := part(got, path)
-		if err != nil {
+		if vars[name], err = part(got, path); err != nil {
 			return err
 		}
-		vars[name] = value
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ type CommitOptions struct {
 // BeginDraft begins a draft. Where no answer comes there may be one, until its lease
 // ends.
 func (c *Client) BeginDraft(ctx context.Context, o DraftOptions) (*Draft, error) {
-	in := map[string]any{"parent": o.Parent, "slot": o.Slot, "owner": o.Owner, "ttl_ms": milliseconds(o.TTL)}
+	in := map[string]any{"parent": serverName(o.Parent), "slot": o.Slot, "owner": o.Owner, "ttl_ms": milliseconds(o.TTL)}
 	var out DraftInfo
 	if _, err := c.json(ctx, &request{method: "POST", path: "/v1/drafts", once: true}, in, &out); err != nil {
 		return nil, err

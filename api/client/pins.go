@@ -40,7 +40,7 @@ type Pin struct {
 
 // Pin pins a block. Where no answer comes there may be a pin, until its time is over.
 func (c *Client) Pin(ctx context.Context, o PinOptions) (*Pin, error) {
-	in := map[string]any{"block": o.Block, "owner": o.Owner, "ttl_ms": milliseconds(o.TTL)}
+	in := map[string]any{"block": serverName(o.Block), "owner": o.Owner, "ttl_ms": milliseconds(o.TTL)}
 	if o.Directory != nil {
 		in["directory"] = *o.Directory
 	}

@@ -183,11 +183,19 @@ func (p *hexPair) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// wholeHash reads a block's name that is its whole hash: the server takes digits alone
-// for a slot.
+// wholeHash reads a block's name that is its whole hash.
 func wholeHash(name string) (Hash, bool) {
 	h, err := forks.ParseHash(name)
-	return h, err == nil && (len(name) == 2*forks.HashSize+2 && name[1] == 'x' || !digits(name))
+	return h, err == nil
+}
+
+// serverName gives a block's name as the server takes it for a hash, too, where the hash
+// has digits alone: without 0x it would be a slot.
+func serverName(name string) string {
+	if h, ok := wholeHash(name); ok {
+		return blockName(h)
+	}
+	return name
 }
 
 func digits(s string) bool {

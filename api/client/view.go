@@ -28,17 +28,21 @@ type binding struct {
 	text  [2 * forks.HashSize]byte // the hash, as headers have it
 	path  string                   // of the block
 	about *About                   // nil until an answer has told slot and root
+	root  [2 * forks.HashSize]byte // then, as headers have it
 }
 
 func bind(h Hash, about *About) *binding {
 	b := &binding{block: h, path: "/v1/blocks/" + blockName(h), about: about}
 	hex.Encode(b.text[:], h[:])
+	if about != nil {
+		hex.Encode(b.root[:], about.Root[:])
+	}
 	return b
 }
 
-// At gives a view of a block: head, finalized, anchor, genesis, a slot, a hash or 8 or
-// more of its first hex digits. By its whole hash it is bound at once, else by the first
-// answer.
+// At gives a view of a block: head, finalized, anchor, genesis, a slot, a hash (64 hex
+// digits, as Hash.String gives them) or 8 or more of its first digits. By its whole hash
+// it is bound at once, else by the first answer.
 func (c *Client) At(name string) *View {
 	v := &View{c: c, name: name}
 	if h, ok := wholeHash(name); ok {
@@ -93,7 +97,7 @@ func (v *View) open(ctx context.Context, r request, path string) (*conn, error) 
 		if k.head.status >= 300 && !absent {
 			return nil, k.problem()
 		}
-		same, err := v.check(&k.head)
+		same, err := v.check(b, &k.head)
 		if err != nil {
 			k.end(err)
 			return nil, err
@@ -118,27 +122,25 @@ func (v *View) open(ctx context.Context, r request, path string) (*conn, error) 
 // errOther ends a request whose answer is about another block than the view.
 var errOther = badAnswer("another block")
 
-// check compares the block that an answer names with the view's, or binds the view to
-// it. It says whether they are the same; a view that was bound when the request was made
-// finds no other, but for an error of kind bad-answer.
-func (v *View) check(h *head) (same bool, err error) {
+// check compares the block that an answer names with the one that was asked for, or
+// binds the view to it where b is nil. same is false where another request has bound the
+// view to another block meanwhile: then the caller asks again. Error: of kind bad-answer.
+func (v *View) check(b *binding, h *head) (same bool, err error) {
 	if !h.about {
 		return false, badAnswer("the answer doesn't name its block")
 	}
-	b := v.bound.Load()
 	if b == nil {
 		about := h.at()
-		if v.bound.CompareAndSwap(nil, bind(about.Block, &about)) {
-			return true, nil
-		}
-		return h.block == v.bound.Load().text, nil
+		return v.bound.CompareAndSwap(nil, bind(about.Block, &about)) || h.block == v.bound.Load().text, nil
 	}
 	if h.block != b.text {
 		return false, badAnswer("an answer about block %s, not %s", h.block[:], b.text[:])
 	}
-	if about := h.at(); b.about == nil {
+	if b.about == nil {
+		about := h.at()
 		v.bound.CompareAndSwap(b, bind(about.Block, &about))
-	} else if about != *b.about {
+	} else if h.root != b.root || forks.Slot(h.slot) != b.about.Slot {
+		about := h.at()
 		return false, badAnswer("block %s had slot %d and root %s, now %d and %s", about.Block, b.about.Slot, b.about.Root, about.Slot, about.Root)
 	}
 	return true, nil

@@ -93,9 +93,9 @@ func (v *View) scanProved(ctx context.Context, o ScanOptions) iter.Seq2[Pair, er
 		req, ok := o.provedRange()
 		given := 0
 		for ok {
-			s, err := v.ProveRange(ctx, req)
-			if err == nil {
-				ok, err = v.checkRange(req, s)
+			s, more, err := v.provedPage(ctx, req)
+			if ok = more && len(s.Proof.Pairs) > 0; more && !ok && err == nil {
+				err = v.nothingThere(ctx, req)
 			}
 			if err != nil {
 				yield(Pair{}, err)
@@ -113,23 +113,42 @@ func (v *View) scanProved(ctx context.Context, o ScanOptions) iter.Seq2[Pair, er
 					return
 				}
 			}
-			if n := len(s.Proof.Pairs); ok {
-				req.Start = s.Proof.Pairs[n-1].Key
+			if ok {
+				req.Start = s.Proof.Pairs[len(s.Proof.Pairs)-1].Key
 				ok = increment(&req.Start)
 			}
 		}
 	}
 }
 
-// checkRange checks the proof of a range, and says whether there may be more above.
-func (v *View) checkRange(req merkle.RangeRequest, s *merkle.Statement) (more bool, err error) {
+// provedPage fetches the proof of a range and checks it; more says that there may be
+// other pairs above.
+func (v *View) provedPage(ctx context.Context, req merkle.RangeRequest) (s *merkle.Statement, more bool, err error) {
+	if s, err = v.ProveRange(ctx, req); err != nil {
+		return &merkle.Statement{}, false, err
+	}
 	if more, err = merkle.VerifyRange(*v.root, req, &s.Proof); err != nil {
-		return false, clientError(ErrBadProof, err, "%v", err)
+		return s, false, clientError(ErrBadProof, err, "%v", err)
 	}
-	if more && len(s.Proof.Pairs) == 0 {
-		return false, badAnswer("a range's proof without pairs, and more would come")
+	return s, more, nil
+}
+
+// nothingThere makes sure that a range has no pairs. Its proof shows that for the start
+// alone, where there are others above the end: the first of those shows it for all.
+func (v *View) nothingThere(ctx context.Context, req merkle.RangeRequest) error {
+	end := req.End
+	for i := range req.End {
+		req.End[i] = 0xff
 	}
-	return more, nil
+	req.MaxSize = 1 // one pair
+	s, more, err := v.provedPage(ctx, req)
+	switch {
+	case err != nil:
+		return err
+	case len(s.Proof.Pairs) > 0 && bytes.Compare(s.Proof.Pairs[0].Key[:], end[:]) <= 0, len(s.Proof.Pairs) == 0 && more:
+		return clientError(ErrBadProof, nil, "the range has a pair that the server left out")
+	}
+	return nil
 }
 
 // provedRange gives the keys of a scan, both edges included; false where there are none.
@@ -147,7 +166,7 @@ func (o ScanOptions) provedRange() (req merkle.RangeRequest, ok bool) {
 	}
 	copy(req.Start[:], o.Prefix)
 	copy(req.End[:], o.Prefix)
-	if o.From != nil {
+	if len(o.From) > 0 {
 		var from [merkle.KeySize]byte
 		if copy(from[:], o.From); len(o.From) > merkle.KeySize {
 			ok = increment(&from)
@@ -156,7 +175,7 @@ func (o ScanOptions) provedRange() (req merkle.RangeRequest, ok bool) {
 			req.Start = from
 		}
 	}
-	if o.To != nil {
+	if len(o.To) > 0 {
 		var to [merkle.KeySize]byte
 		if copy(to[:], o.To); len(o.To) <= merkle.KeySize {
 			ok = decrement(&to) && ok

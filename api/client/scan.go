@@ -13,7 +13,7 @@ import (
 type ScanOptions struct {
 	Prefix []byte // only keys that begin with it
 	// From is where the walk starts, included, To where it ends, excluded; with Reverse,
-	// From is the higher one. Nil for no bound.
+	// From is the higher one. Empty for no bound.
 	From, To []byte
 	Reverse  bool
 	KeysOnly bool // values are nil

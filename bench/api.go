@@ -227,8 +227,12 @@ func (r *apiRun) compare(c compared) error {
 	return nil
 }
 
-// add takes a row in; what must be is said in words: "≤ 1.3 ×", "≥ 0.8 ×", "≤ 5 ms".
-func (r *apiRun) add(row APIRow) {
+// add takes a row in.
+func (r *apiRun) add(row APIRow) { r.res.Rows = append(r.res.Rows, row.judged()) }
+
+// judged says whether what must be is reached. It is said in words: "≤ 1.3 ×", "≥ 0.8 ×",
+// "≤ 5 ms".
+func (row APIRow) judged() APIRow {
 	var sign string
 	var bound float64
 	row.Reached = true
@@ -242,7 +246,7 @@ func (r *apiRun) add(row APIRow) {
 			row.Must, row.Reached = "", true
 		}
 	}
-	r.res.Rows = append(r.res.Rows, row)
+	return row
 }
 
 func median(list []float64) float64 {

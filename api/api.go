@@ -41,6 +41,7 @@ type Core interface {
 	Head() forks.Block
 	Anchor() forks.Block
 	ReadTree(f func(*forks.Tree))
+	HasCheckpoint(h forks.Hash) bool
 
 	View(ctx context.Context, h forks.Hash) (*state.View, error)
 	DiffWithin(ctx context.Context, from, to forks.Hash, bound state.Bound) ([]state.Difference, forks.Block, error)

@@ -19,13 +19,16 @@ type Block struct {
 	Head      bool         `json:"head"`
 	Finalized bool         `json:"finalized"`
 	Anchor    bool         `json:"anchor"`
+	// Checkpoint is missing of old blocks, and of damaged ones.
+	Checkpoint bool `json:"checkpoint" doc:"whether it has a checkpoint of its own; else its state is rebuilt where a reader needs it"`
 }
 
 // describe gives a block as it is answered. It is called with the tree.
-func describe(t *forks.Tree, b, head forks.Block) Block {
+func (c *call) describe(t *forks.Tree, b, head forks.Block) Block {
 	out := Block{
 		About: aboutBlock(b), Children: []forks.Hash{}, Canonical: t.Canonical(b.Hash), Lost: t.Lost(b.Hash),
 		Head: b.Hash == head.Hash, Finalized: b.Hash == t.Finalized().Hash, Anchor: b.Hash == t.Anchor().Hash,
+		Checkpoint: c.core.HasCheckpoint(b.Hash),
 	}
 	if !out.Anchor {
 		out.Parent = &b.Parent
@@ -51,7 +54,7 @@ func (c *call) getBlock() error {
 	c.w.Header()["Cache-Control"] = []string{"no-cache"}
 	head := c.core.Head()
 	var out Block
-	c.core.ReadTree(func(t *forks.Tree) { out = describe(t, b, head) })
+	c.core.ReadTree(func(t *forks.Tree) { out = c.describe(t, b, head) })
 	return c.json(http.StatusOK, out)
 }
 

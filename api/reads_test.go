@@ -342,8 +342,15 @@ func TestTree(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	s.do("GET /v1/blocks/genesis", nil).is(200).into(&b)
-	if !b.Anchor || !b.Canonical || b.Parent != nil {
+	if !b.Anchor || !b.Canonical || b.Parent != nil || !b.Checkpoint {
 		t.Errorf("%s", a.Body)
+	}
+	if err := s.acc.Store().DropCheckpoint(hash("boris")); err != nil {
+		t.Fatal(err)
+	}
+	s.do("GET /v1/blocks?from="+hash("boris").String(), nil).is(200).into(&p)
+	if len(p.Blocks) < 2 || p.Blocks[0].Block != hash("boris") || p.Blocks[0].Checkpoint || !p.Blocks[1].Checkpoint {
+		t.Errorf("%+v", p)
 	}
 	var held struct{ Held []forks.Hash }
 	body := fmt.Sprintf(`{"hashes":["%s","%s","%s"]}`, hash("nobody"), hash("chris"), hash("benny"))
@@ -354,7 +361,8 @@ func TestTree(t *testing.T) {
 	s.do("POST /v1/blocks/held", []byte(`{"hashes":["ff"]}`)).problem(400, "bad-body")
 	var status api.Status
 	s.do("GET /v1/status", nil).is(200).into(&status)
-	if !status.Ready || status.Blocks != 5 || status.Leaves != 3 || status.Commitment == "" {
+	if !status.Ready || status.Blocks != 5 || status.Leaves != 3 || status.Commitment == "" ||
+		status.OldestEvent == 0 || status.NewestEvent <= status.OldestEvent {
 		t.Errorf("%+v", status)
 	}
 }

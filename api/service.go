@@ -78,22 +78,24 @@ func (s *Server) notReady() string {
 
 // Status is what the service is like.
 type Status struct {
-	Version    string `json:"version"`
-	Ready      bool   `json:"ready"`
-	Reason     string `json:"reason,omitempty" doc:"why it isn't ready"`
-	Commitment string `json:"commitment,omitempty" doc:"how states are committed to"`
-	Anchor     *About `json:"anchor,omitempty"`
-	Finalized  *About `json:"finalized,omitempty"`
-	Head       *About `json:"head,omitempty"`
-	Blocks     int    `json:"blocks" doc:"held"`
-	Leaves     int    `json:"leaves"`
-	Drafts     int    `json:"drafts" doc:"open"`
-	Pins       int    `json:"pins"`
-	Locks      int    `json:"locks"`
-	Importing  int    `json:"importing" doc:"imports on their way"`
-	CacheReady bool   `json:"cache_ready" doc:"the read cache has its index, or will have none"`
-	DiskBytes  int64  `json:"disk_bytes" doc:"that the store took when it was measured last"`
-	DiskBudget int64  `json:"disk_budget" doc:"0 for none"`
+	Version     string `json:"version"`
+	Ready       bool   `json:"ready"`
+	Reason      string `json:"reason,omitempty" doc:"why it isn't ready"`
+	Commitment  string `json:"commitment,omitempty" doc:"how states are committed to"`
+	Anchor      *About `json:"anchor,omitempty"`
+	Finalized   *About `json:"finalized,omitempty"`
+	Head        *About `json:"head,omitempty"`
+	Blocks      int    `json:"blocks" doc:"held"`
+	Leaves      int    `json:"leaves"`
+	Drafts      int    `json:"drafts" doc:"open"`
+	Pins        int    `json:"pins"`
+	Locks       int    `json:"locks"`
+	Importing   int    `json:"importing" doc:"imports on their way"`
+	CacheReady  bool   `json:"cache_ready" doc:"the read cache has its index, or will have none"`
+	DiskBytes   int64  `json:"disk_bytes" doc:"that the store took when it was measured last"`
+	DiskBudget  int64  `json:"disk_budget" doc:"0 for none"`
+	OldestEvent uint64 `json:"oldest_event" doc:"position of the oldest event that is kept; 0 where there is none"`
+	NewestEvent uint64 `json:"newest_event" doc:"position of the newest one"`
 }
 
 // getStatus is GET /v1/status.
@@ -109,6 +111,7 @@ func (c *call) getStatus() error {
 		out.Blocks, out.Leaves, out.Drafts, out.Pins, out.Locks = st.Blocks, st.Leaves, st.Drafts, st.Pins, st.Locks
 		out.Importing, out.CacheReady = st.Importing, st.CacheReady
 		out.DiskBytes, out.DiskBudget = st.DiskBytes, st.DiskBudget
+		out.OldestEvent, out.NewestEvent = st.OldestEvent, st.NewestEvent
 	}
 	return c.json(http.StatusOK, out)
 }

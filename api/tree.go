@@ -90,7 +90,7 @@ func (c *call) getTree() error {
 				out.Next = &b.Hash
 				break
 			}
-			out.Blocks = append(out.Blocks, describe(t, b, head))
+			out.Blocks = append(out.Blocks, c.describe(t, b, head))
 		}
 	})
 	c.w.Header()["Cache-Control"] = []string{"no-cache"}

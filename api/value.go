@@ -122,10 +122,10 @@ func (c *call) parseKey(text string) ([]byte, error) {
 // bad-key.
 func (c *call) checkKey(key []byte) error {
 	if size := c.core.Commitment().KeySize(); size > 0 && len(key) != size {
-		return newFault("bad-key", "the key has %d bytes, this store's keys have %d", len(key), size)
+		return newFault("bad-key", "key %.40x has %d bytes, this store's keys have %d", key, len(key), size)
 	}
 	if most := c.core.Limits().KeySize; len(key) == 0 || len(key) > most {
-		return newFault("bad-key", "the key has %d bytes, want 1 to %d", len(key), most)
+		return newFault("bad-key", "key %.40x has %d bytes, want 1 to %d", key, len(key), most)
 	}
 	return nil
 }

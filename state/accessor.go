@@ -395,8 +395,12 @@ func (a *Accessor) Commitment() Commitment { return a.commitment }
 // Locks gives the timeslot locks.
 func (a *Accessor) Locks() *locking.Table { return a.locks }
 
+// HasCheckpoint says whether a block has a checkpoint of its own, as far as is
+// recorded: without one its state is rebuilt from an ancestor's where a reader needs it.
+func (a *Accessor) HasCheckpoint(h forks.Hash) bool { return a.store.HasCheckpoint(h) }
+
 // ReadTree calls f with the fork tree, which f must only read and not keep. f
-// calls no method of the Accessor.
+// calls no method of the Accessor but HasCheckpoint.
 func (a *Accessor) ReadTree(f func(*forks.Tree)) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

@@ -28,6 +28,9 @@ type BlockInfo struct {
 	Head      bool   `json:"head"`
 	Finalized bool   `json:"finalized"`
 	Anchor    bool   `json:"anchor"`
+	// Checkpoint says whether it has one of its own; else its state is rebuilt where a
+	// reader needs it.
+	Checkpoint bool `json:"checkpoint"`
 }
 
 // Tree is the blocks that are held, by slot and then by hash.
@@ -145,6 +148,9 @@ type Status struct {
 	CacheReady bool   `json:"cache_ready"`
 	DiskBytes  int64  `json:"disk_bytes"`
 	DiskBudget int64  `json:"disk_budget"` // 0 for none
+	// Positions of the events that are kept; 0 where there are none.
+	OldestEvent uint64 `json:"oldest_event"`
+	NewestEvent uint64 `json:"newest_event"`
 }
 
 // hexBytes are bytes that JSON has in hex; null is nil.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"accessor/api/client"
 	"accessor/forks"
 	"accessor/state"
 	"accessor/state/merkle"
@@ -55,16 +57,16 @@ root came out.`,
 
 // proveCommand is `accessor prove`.
 type proveCommand struct {
-	*env
-	data, at, from, to, output string
-	maxSize                    uint32
-	json                       bool
+	*target
+	at, from, to, output string
+	maxSize              uint32
+	json                 bool
 }
 
 func newProve(e *env) *cobra.Command {
-	c := &proveCommand{env: e}
+	c := &proveCommand{}
 	cmd := &cobra.Command{
-		Use:   "prove --data DIR [--at BLOCK] KEY... | --from K --to K",
+		Use:   "prove [--at BLOCK] KEY... | --from K --to K",
 		Short: "Prove keys, or a range of keys, against a block's root",
 		Long: `Proves what the state at a block has at the given keys, that it has nothing there,
 or which pairs it has in a range (both ends included; K is hex, and may be a
@@ -74,13 +76,14 @@ standard error. Whoever trusts the root can check the proof: accessor check-proo
 
 A range is cut where --max-size bytes of proof are full. Go on with --from one
 above its last key.`,
-		Example: `  accessor prove --data /tmp/chain --at finalized entropy slot > proof
+		Example: `  accessor prove --at finalized entropy slot > proof
   accessor prove --data /tmp/chain --from 00 --to ff --max-size 100000 --json`,
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd, args) },
 	}
+	c.target = e.targetFlags(cmd)
+	cmd.ValidArgsFunction = completeItems
 	f := cmd.Flags()
-	f.StringVar(&c.data, "data", "", "directory of the store")
-	f.StringVar(&c.at, "at", "head", "block (see accessor --help)")
+	c.blockFlag(cmd, &c.at, "at", "head", "block (see accessor --help)")
 	f.StringVar(&c.from, "from", "", "first key of a range")
 	f.StringVar(&c.to, "to", "", "last key of a range")
 	f.Uint32Var(&c.maxSize, "max-size", 1<<20, "most bytes of a range's proof, unless it has one pair")
@@ -112,35 +115,25 @@ func (c *proveCommand) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 	}
-	acc, done, err := c.openStore(c.data)
-	if err != nil {
-		return err
-	}
-	defer done()
-	for _, key := range keys {
-		if err := checkKey(acc.Commitment(), key); err != nil {
+	return c.ask(cmd, func(ctx context.Context, cl *client.Client) error {
+		v := cl.At(c.at)
+		var s *merkle.Statement
+		var err error
+		if ranged {
+			s, err = v.ProveRange(ctx, req)
+		} else {
+			s, err = v.Prove(ctx, keys)
+		}
+		if err != nil {
 			return err
 		}
-	}
-	v, err := viewAt(cmd, acc, c.at)
-	if err != nil {
-		return err
-	}
-	defer v.Close()
-	var s *merkle.Statement
-	if ranged {
-		s, err = v.ProveRange(req)
-	} else {
-		s, err = v.Prove(keys)
-	}
-	if errors.Is(err, state.ErrNoTrie) {
-		return &exitError{exitUsage, err}
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.stderr, "at %s\n", aboutBlock(v.Block()))
-	return c.write(s)
+		at, err := v.About(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stderr, "at %s\n", about(at))
+		return c.write(s)
+	})
 }
 
 // request reads the edges of the range; a prefix stands for the first, or the

@@ -165,7 +165,7 @@ func (c *replayCommand) replayOne(ctx context.Context, input string) (status int
 	report, err := replay.Run(ctx, src, open, opts, func(acc *state.Accessor, r *replay.Report) {
 		progress.done()
 		if !c.json && !c.several {
-			fmt.Fprint(c.stdout, drawTree(acc, 0))
+			fmt.Fprint(c.stdout, drawTree(acc, c.painter()))
 		}
 	})
 	progress.done()

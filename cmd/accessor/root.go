@@ -99,6 +99,14 @@ func statusOf(err error) int {
 	return exitStore
 }
 
+// Groups of commands in the help.
+const (
+	groupAsk    = "ask"
+	groupChange = "change"
+	groupStore  = "store"
+	groupOther  = "other"
+)
+
 func newRoot(e *env) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "accessor",
@@ -111,8 +119,15 @@ BLOCK is head, finalized, anchor or genesis; a slot (decimal digits only); or a
 hash or 8 or more of its first hex digits, with 0x in front where they hold no
 letter. KEY is hex, or the name of a JAM state item (accessor ls --names).
 
-Exit status: 0 done, 1 the answer is no (something differs, is damaged or
-absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrupted.`,
+Commands that ask speak to a running accessor serve: by --socket, else by
+$ACCESSOR_SOCKET, else at its default socket. With --data they open a store themselves;
+the answers are the same. Tables are for people, --json is for programs. Colours are for
+terminals alone; $NO_COLOR keeps them away.
+
+Exit status: 0 done; 1 the answer is no: something differs, is damaged, absent, not held
+any more, or was refused; 2 bad usage, or what this client's roles may not do; 3 the store
+or the sidecar failed or can't be reached; 4 an input is unreadable; 130 interrupted, but
+0 of what has no other end: tree --watch and events --follow. accessor serve has its own.`,
 		Version:       versionText(),
 		Args:          noSuchCommand,
 		RunE:          showHelp,
@@ -123,9 +138,24 @@ absent), 2 bad usage, 3 the store failed, 4 an input is unreadable, 130 interrup
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w (see %s --help)", err, cmd.CommandPath())
 	})
-	root.AddCommand(newInit(e), newReplay(e), newTree(e), newGet(e), newList(e), newDiff(e), newExport(e),
-		newProve(e), newCheckProof(e), newRootCommand(e), newVerify(e), newRecover(e), newTrace(e), newBench(e),
-		newServe(e), newConfig(e))
+	root.AddGroup(&cobra.Group{ID: groupAsk, Title: "Ask a sidecar, or a store:"}, &cobra.Group{ID: groupChange, Title: "Change what it has:"},
+		&cobra.Group{ID: groupStore, Title: "Stores and sidecars:"}, &cobra.Group{ID: groupOther, Title: "Other:"})
+	for _, group := range []struct {
+		id   string
+		list []*cobra.Command
+	}{
+		{groupAsk, []*cobra.Command{newStatus(e), newTree(e), newGet(e), newList(e), newDiff(e), newHistory(e), newProve(e), newEvents(e), newLocks(e)}},
+		{groupChange, []*cobra.Command{newImport(e), newHead(e), newFinalize(e), newDraft(e), newPins(e)}},
+		{groupStore, []*cobra.Command{newServe(e), newConfig(e), newInit(e), newReplay(e), newExport(e), newRootCommand(e), newVerify(e), newRecover(e)}},
+		{groupOther, []*cobra.Command{newCheckProof(e), newTrace(e), newBench(e), newMan(e)}},
+	} {
+		for _, cmd := range group.list {
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
+		}
+	}
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
 	return root
 }
 

@@ -45,7 +45,7 @@ func envKeys() map[string]string {
 func (l *loader) loadEnv(env map[string]string, set func(key, source string, value any) error) error {
 	keys := envKeys()
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if !strings.HasPrefix(name, EnvPrefix) || name == EnvPrefix+"CONFIG" {
+		if !strings.HasPrefix(name, EnvPrefix) || name == EnvPrefix+"CONFIG" || name == EnvTokenKID || name == EnvTokenSecret {
 			continue
 		}
 		key, ok := keys[name]

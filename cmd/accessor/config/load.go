@@ -24,6 +24,13 @@ var (
 // ACCESSOR_LOG_LEVEL.
 const EnvPrefix = "ACCESSOR_"
 
+// Variables that are no settings of a server's: by them commands that ask one over TCP
+// identify themselves.
+const (
+	EnvTokenKID    = EnvPrefix + "TOKEN_KID"
+	EnvTokenSecret = EnvPrefix + "TOKEN_SECRET_FILE"
+)
+
 // Input is what a configuration comes from.
 type Input struct {
 	// File is the path of a TOML file; empty for ACCESSOR_CONFIG's, or none.

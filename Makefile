@@ -70,8 +70,9 @@ test-release: ## Run all tests with the release build's RocksDB
 	@scripts/rocksdb.sh scripts/test.sh
 
 .PHONY: install
-install: build ## Install the program under PREFIX (/usr/local)
-	install -D -m 0755 bin/accessor $(DESTDIR)$(PREFIX)/bin/accessor
+install: BIN := $(or $(BIN),bin/accessor)
+install: build ## Install the program, manual pages and completions under PREFIX (/usr/local)
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install.sh $(BIN)
 
 .PHONY: fresh
 fresh: ## Run demo and test in a fresh Debian 12 (root, debootstrap)

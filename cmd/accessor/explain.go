@@ -29,6 +29,7 @@ var statusOfKind = map[client.Kind]int{
 // nextOf says what to do about an error, where its text doesn't.
 var nextOf = map[client.Kind]string{
 	"ambiguous-block":   "name it by its hash",
+	"not-descendant":    "choose a block above that one (accessor tree)",
 	"locked":            "try again; accessor locks shows who has it",
 	"reserved":          "choose another slot, or wait; accessor locks shows who has it",
 	"unknown-draft":     "accessor draft list shows those that are open",

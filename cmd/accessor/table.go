@@ -86,7 +86,7 @@ func (e *env) print(t *table) {
 				b.WriteString("  ")
 			}
 		}
-		fmt.Fprintln(e.stdout, b.String())
+		fmt.Fprintln(e.stdout, strings.TrimRight(b.String(), " "))
 	}
 	head := make([]cell, len(t.head))
 	for i, name := range t.head {

@@ -48,7 +48,7 @@ func (c *draftCommand) command(e *env, cmd *cobra.Command, asJSON bool, f func(c
 	if asJSON {
 		cmd.Flags().BoolVar(&c.json, "json", false, "print one JSON object")
 	}
-	if cmd.ValidArgsFunction == nil {
+	if strings.Contains(cmd.Use, " ID") {
 		cmd.ValidArgsFunction = c.completeDrafts
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -84,7 +84,6 @@ func newDraftBegin(e *env) *cobra.Command {
 		Use:   "begin [--parent BLOCK] [--slot N]",
 		Short: "Begin a draft, and print its id",
 		Args:  noArguments, Example: "  accessor draft begin --parent head --owner builder --ttl 60s",
-		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	c.command(e, cmd, true, func(ctx context.Context, cl *client.Client, _ []string) error {
 		b, err := cl.Block(ctx, parent)
@@ -117,7 +116,7 @@ func newDraftList(e *env) *cobra.Command {
 	c := &draftCommand{}
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the drafts that are open", Args: noArguments,
-		Example: "  accessor draft list", ValidArgsFunction: cobra.NoFileCompletions,
+		Example: "  accessor draft list",
 	}
 	return c.command(e, cmd, true, func(ctx context.Context, cl *client.Client, _ []string) error {
 		drafts, err := cl.Drafts(ctx)

@@ -65,7 +65,10 @@ func (t *target) explain(err error) error {
 	if kind == client.ErrConnection && t.address != "" {
 		return &exitError{status, t.unreachable(err)}
 	}
-	text := cmp.Or(e.Detail, err.Error())
+	text := err.Error()
+	if before, ok := strings.CutSuffix(text, e.Error()); ok {
+		text = before + cmp.Or(e.Detail, string(e.Kind)) // the kind is for programs
+	}
 	switch next := nextOf[kind]; {
 	case kind == "unknown-block" && e.Nearest != nil && !strings.Contains(text, e.Nearest.Block.String()):
 		text += fmt.Sprintf("; the head is %s at slot %d (accessor tree shows all)", e.Nearest.Block, e.Nearest.Slot)

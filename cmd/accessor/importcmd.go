@@ -65,6 +65,7 @@ and compares it with that.`,
 		},
 	}
 	c.target = e.targetFlags(cmd)
+	cmd.ValidArgsFunction = nil // files
 	f := cmd.Flags()
 	f.DurationVar(&c.wait, "wait", 0, "how long a block may wait for others who import into its slot, or its parent (default: as long as it takes)")
 	f.BoolVar(&c.json, "json", false, "print one JSON object per block, and one at the end")

@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"deadsocket": deadSocket,
 			"garble":     garble,
+			"mutesocket": muteSocket,
 			"signal":     sendSignal,
 		},
 		Setup: func(e *testscript.Env) error {
@@ -96,6 +97,16 @@ func deadSocket(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	l.SetUnlinkOnClose(false)
 	ts.Check(l.Close())
+}
+
+// muteSocket makes a Unix socket on which somebody listens who never answers.
+func muteSocket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mutesocket path")
+	}
+	l, err := net.Listen("unix", ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
 }
 
 // sendSignal sends a signal to the program that was last started in the background:

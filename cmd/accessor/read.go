@@ -78,6 +78,7 @@ another process owns the store that --data names, it is read beside that one.`,
 		},
 	}
 	t = e.targetFlags(cmd)
+	cmd.ValidArgsFunction = completeItems
 	f := cmd.Flags()
 	t.blockFlag(cmd, &at, "at", "head", "block (see accessor --help)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object; an absent key has a null value")

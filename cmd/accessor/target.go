@@ -42,6 +42,7 @@ func (e *env) targetFlags(cmd *cobra.Command) *target {
 	f.StringVar(&t.kid, "token-kid", "", "over TCP: this client's name in the sidecar's configuration (default: $ACCESSOR_TOKEN_KID)")
 	f.StringVar(&t.secretFile, "token-secret-file", "", "over TCP: file with its secret (default: $ACCESSOR_TOKEN_SECRET_FILE)")
 	_ = cmd.MarkFlagDirname("data") // the flag is there
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return t
 }
 

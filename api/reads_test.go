@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"accessor/api"
 	"accessor/api/access"
 	"accessor/forks"
+	"accessor/state"
 	"accessor/state/merkle"
 )
 
@@ -364,6 +366,31 @@ func TestTree(t *testing.T) {
 	if !status.Ready || status.Blocks != 5 || status.Leaves != 3 || status.Commitment == "" ||
 		status.OldestEvent == 0 || status.NewestEvent <= status.OldestEvent {
 		t.Errorf("%+v", status)
+	}
+}
+
+// TestLargePage: a page is bounded also where answers aren't.
+func TestLargePage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 72 MiB")
+	}
+	s := newServer(t, api.Options{Limits: api.Limits{Answer: 1 << 50}})
+	s.doc = nil
+	for i, parent := range []string{"alfred", "big 0"} {
+		b := s.block(fmt.Sprintf("big %d", i), parent)
+		b.PostRoot = nil
+		for j := range 3 {
+			b.Puts = append(b.Puts, state.Pair{Key: []byte(key(fmt.Sprint("big ", i, j))), Value: make([]byte, 12<<20)})
+		}
+		b.PriorRoot = nil
+		if _, err := s.acc.Import(context.Background(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var p page
+	s.do("GET /v1/blocks/head/state?prefix=40", nil).is(200).into(&p)
+	if p.Next == nil {
+		t.Errorf("a page of %d pairs, and no next one", len(p.Pairs))
 	}
 }
 

@@ -125,7 +125,11 @@ func (c *call) getScan() error {
 	return c.pageScan(v, o)
 }
 
-// pageScan sends one page: up to the limit, or to the most bytes of an answer.
+// pageBytes is the most bytes of keys and values of a page, however large answers may
+// be: there is a next one.
+const pageBytes = 64 << 20
+
+// pageScan sends one page: up to the limit, or to the most bytes of an answer or a page.
 func (c *call) pageScan(v *state.View, o state.ScanOptions) error {
 	limit := o.Limit
 	o.Limit++ // one more, to know where to go on
@@ -137,7 +141,7 @@ func (c *call) pageScan(v *state.View, o state.ScanOptions) error {
 			return err
 		}
 		size += int64(len(p.Key) + len(p.Value))
-		if n == limit || (n > 0 && size > c.s.limits.Answer) {
+		if n == limit || (n > 0 && size > min(c.s.limits.Answer, pageBytes)) {
 			next = bytes.Clone(p.Key)
 			break
 		}

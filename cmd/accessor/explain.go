@@ -72,6 +72,10 @@ func (t *target) explain(err error) error {
 	switch next := nextOf[kind]; {
 	case kind == "unknown-block" && e.Nearest != nil && !strings.Contains(text, e.Nearest.Block.String()):
 		text += fmt.Sprintf("; the head is %s at slot %d (accessor tree shows all)", e.Nearest.Block, e.Nearest.Slot)
+	case kind == client.ErrInternal && t.data != "":
+		text = fmt.Sprintf("the store in %s failed: what was logged above says how, and accessor verify --data %[1]s what is damaged", t.data)
+	case kind == client.ErrInternal:
+		text = "something is wrong with the sidecar or its disk: its log says what"
 	case next != "":
 		text += ": " + next
 	case e.RetryAfter > 0:

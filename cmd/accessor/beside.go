@@ -48,11 +48,11 @@ func (t *target) readBeside(cmd *cobra.Command, at string, f func(v stateView) e
 	fmt.Fprintf(t.stderr, "read beside %s, which owns the store\n", owner)
 	h, err := b.Resolve(at)
 	if err != nil {
-		return err
+		return explainBeside(err)
 	}
 	v, err := b.View(cmd.Context(), h)
 	if err != nil {
-		return err
+		return explainBeside(err)
 	}
 	defer v.Close()
 	return f(besideView{v, b.Commitment()})

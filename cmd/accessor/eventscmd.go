@@ -88,7 +88,7 @@ func (c *eventsCommand) kept(ctx context.Context, cl *client.Client) error {
 	if newest == 0 || c.after == newest {
 		return nil
 	}
-	for e, err := range cl.Events(ctx, client.EventOptions{After: c.from()}) {
+	for e, err := range cl.Events(ctx, client.EventOptions{After: c.from(), NoReconnect: true}) {
 		if err != nil {
 			return err
 		}

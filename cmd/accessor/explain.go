@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"accessor/api/client"
+	"accessor/state"
 )
 
 // What becomes of a client's errors: kinds that aren't here are exitStore.
@@ -28,6 +29,7 @@ var statusOfKind = map[client.Kind]int{
 
 // nextOf says what to do about an error, where its text doesn't.
 var nextOf = map[client.Kind]string{
+	"unknown-block":     "accessor tree shows those that are held",
 	"ambiguous-block":   "name it by its hash",
 	"not-descendant":    "choose a block above that one (accessor tree)",
 	"locked":            "try again; accessor locks shows who has it",
@@ -57,7 +59,7 @@ func (t *target) explain(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	kind := client.Kind(e.Kind)
+	kind := e.Kind
 	status, known := statusOfKind[kind]
 	if !known {
 		status = exitStore
@@ -70,8 +72,8 @@ func (t *target) explain(err error) error {
 		text = before + cmp.Or(e.Detail, string(e.Kind)) // the kind is for programs
 	}
 	switch next := nextOf[kind]; {
-	case kind == "unknown-block" && e.Nearest != nil && !strings.Contains(text, e.Nearest.Block.String()):
-		text += fmt.Sprintf("; the head is %s at slot %d (accessor tree shows all)", e.Nearest.Block, e.Nearest.Slot)
+	case kind == client.ErrUnknownBlock && e.Nearest != nil && strings.Contains(text, e.Nearest.Block.String()):
+		// It names one.
 	case kind == client.ErrInternal && t.data != "":
 		text = fmt.Sprintf("the store in %s failed: what was logged above says how, and accessor verify --data %[1]s what is damaged", t.data)
 	case kind == client.ErrInternal:
@@ -82,6 +84,19 @@ func (t *target) explain(err error) error {
 		text += fmt.Sprintf("; try again in %v", e.RetryAfter.Round(time.Second))
 	}
 	return &exitError{status, &toldError{text, err}}
+}
+
+// explainBeside says what to do next about an error of a store that is read beside its
+// owner: the same as of one that is asked.
+func explainBeside(err error) error {
+	var none *state.NoBlockError
+	switch {
+	case errors.As(err, &none) && none.Nearest == nil:
+		return fmt.Errorf("%w: %s", err, nextOf[client.ErrUnknownBlock])
+	case errors.Is(err, state.ErrAmbiguous):
+		return fmt.Errorf("%w: %s", err, nextOf[client.ErrAmbiguousBlock])
+	}
+	return err
 }
 
 // unreachable says what to do where the sidecar can't be asked.

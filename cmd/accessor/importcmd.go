@@ -196,7 +196,7 @@ func (c *importCommand) tell(position string, b *state.Block, told client.Import
 
 // openBlocks opens an input.
 func (c *importCommand) openBlocks(input string) (trace.Source, error) {
-	var in io.Reader = c.stdin
+	in := c.stdin
 	var file io.Closer = io.NopCloser(nil)
 	size := int64(0)
 	if input != "-" {

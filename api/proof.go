@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"accessor/forks"
 	"accessor/state/merkle"
 )
 
@@ -47,35 +48,91 @@ func (c *call) getProof() error {
 	if err != nil {
 		return err
 	}
-	if req != nil {
-		if err := c.mayReadRange(req.Start[:], append(req.End[:len(req.End):len(req.End)], 0)); err != nil {
-			return err
-		}
-	} else if err := mayReadAll(c, keys, func(key []byte) []byte { return key }); err != nil {
-		return err
-	}
-	v, err := c.core.View(c.r.Context(), b.Hash)
+	memory := c.room("ask for fewer keys, or a smaller max")
+	defer memory.end()
+	s, err := c.prove(b, keys, req, memory)
 	if err != nil {
-		return err
-	}
-	defer v.Close()
-	c.tier = "checkpoint"
-	var s *merkle.Statement
-	if req != nil {
-		s, err = v.ProveRange(*req)
-	} else {
-		s, err = v.Prove(keys)
-	}
-	if err != nil {
-		return err
-	}
-	if err := c.mayReveal(&s.Proof); err != nil {
 		return err
 	}
 	// Only now: which leaves a proof reveals is known when it is made.
 	if c.immutable(c.located(b), form, byHash, b) {
 		return nil
 	}
+	return c.sendProof(form, b, s)
+}
+
+// postProof is POST /v1/blocks/{id}/proof: of more keys than an address has room for.
+func (c *call) postProof() error {
+	request, err := c.bodyForm(typeJSON, typeBinary)
+	if err != nil {
+		return err
+	}
+	if err := c.mayProve(); err != nil {
+		return err
+	}
+	b, byHash, err := c.block()
+	if err != nil {
+		return err
+	}
+	if !byHash {
+		c.w.Header()["Content-Location"] = []string{c.located(b)}
+	}
+	memory := c.room("ask for fewer keys")
+	defer memory.end()
+	var form string
+	var s *merkle.Statement
+	err = c.bodyInto(nil, batchBody, func(body []byte) (err error) {
+		var keys [][]byte
+		if request == typeBinary {
+			keys, err = decodeKeys(nil, body, c.s.limits.Keys)
+		} else {
+			keys, err = c.keysOfJSON(body)
+		}
+		if err == nil {
+			err = c.checkKeys(keys)
+		}
+		if err == nil {
+			form, err = c.answerForm(request)
+		}
+		if err == nil {
+			s, err = c.prove(b, keys, nil, memory)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.sendProof(form, b, s)
+}
+
+// prove proves keys or, where there is a request for one, a range.
+func (c *call) prove(b forks.Block, keys [][]byte, req *merkle.RangeRequest, memory *room) (s *merkle.Statement, err error) {
+	if req != nil {
+		err = c.mayReadRange(req.Start[:], append(req.End[:len(req.End):len(req.End)], 0))
+	} else {
+		err = mayReadAll(c, keys, func(key []byte) []byte { return key })
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.core.View(c.r.Context(), b.Hash)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	c.tier = "checkpoint"
+	if req != nil {
+		s, err = v.ProveRangeWithin(*req, memory.bound())
+	} else {
+		s, err = v.ProveWithin(keys, memory.bound())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, c.mayReveal(&s.Proof)
+}
+
+func (c *call) sendProof(form string, b forks.Block, s *merkle.Statement) error {
 	if form == typeBinary {
 		return c.bytes(http.StatusOK, typeBinary, s.Append(nil))
 	}
@@ -86,10 +143,18 @@ func (c *call) getProof() error {
 	return c.json(http.StatusOK, proofBody{text, aboutBlock(b)})
 }
 
+// mayProve refuses proofs of states that have no roots.
+func (c *call) mayProve() error {
+	if c.core.Commitment().KeySize() != merkle.KeySize {
+		return newFault("no-roots", "this store's states have no roots to prove against")
+	}
+	return nil
+}
+
 // proofRequest reads what is to be proved: keys, or a range.
 func (c *call) proofRequest() (keys [][]byte, req *merkle.RangeRequest, err error) {
-	if c.core.Commitment().KeySize() != merkle.KeySize {
-		return nil, nil, newFault("no-roots", "this store's states have no roots to prove against")
+	if err := c.mayProve(); err != nil {
+		return nil, nil, err
 	}
 	ranged := c.query.Has("from") || c.query.Has("to")
 	texts := c.query["key"]

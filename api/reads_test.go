@@ -211,8 +211,32 @@ func TestProof(t *testing.T) {
 	} {
 		s.do("GET /v1/blocks/head/proof?"+query, nil).problem(400, kind)
 	}
+	// Of more keys than an address has room for, in both forms.
+	keys := make([]string, 300)
+	var frames []byte
+	for i := range keys {
+		k := make([]byte, merkle.KeySize)
+		k[0], k[2] = byte(i), byte(i>>8)
+		keys[i] = `"` + hexOf(k) + `"`
+		frames = append(binary.LittleEndian.AppendUint32(frames, merkle.KeySize), k...)
+	}
+	many := "POST /v1/blocks/head/proof"
+	s.do(many, []byte(`{"keys":[`+strings.Join(keys, ",")+`]}`)).is(200).into(&got)
+	if answer, err := got.Statement.Verify(root); err != nil || len(answer.Pairs) != len(keys) || got.Root != root {
+		t.Errorf("%d pairs, %v", len(answer.Pairs), err)
+	}
+	raw = s.do(many, frames, "Content-Type: application/octet-stream").is(200)
+	s.about(raw, "benny")
+	if again, err := merkle.DecodeStatement(raw.Body.Bytes()); err != nil || !bytes.Equal(again.Append(nil), got.Statement.Append(nil)) {
+		t.Errorf("another proof: %v", err)
+	}
+	s.do(many, []byte(`{"keys":["ff"]}`)).problem(400, "bad-key")
+	s.do(many, []byte(`{"keys":[]}`)).is(200).into(&got)
 	// A proof reveals leaves beside those asked for: short values are in them.
 	s.roles = access.Of(access.Refining)
+	if p := s.do(many, []byte(`{"keys":["slot","entropy"]}`)).problem(403, "forbidden-item"); p.Item == "" {
+		t.Errorf("%+v", p)
+	}
 	if p := s.do("GET /v1/blocks/head/proof?key=entropy", nil).problem(403, "forbidden-item"); p.Item != "entropy" {
 		t.Errorf("%+v", p)
 	}
@@ -408,5 +432,7 @@ func TestLargeAnswer(t *testing.T) {
 		t.Errorf("a frame begins with %x", keys[:4])
 	}
 	s.do("POST /v1/blocks/head/state", keys, "Content-Type: application/octet-stream").problem(413, "too-large")
+	s.do("POST /v1/blocks/head/proof", keys[:35], "Content-Type: application/octet-stream").problem(413, "too-large")
+	s.do("GET /v1/blocks/head/proof?from=00&to=ff", nil).problem(413, "too-large")
 	s.do("GET /v1/diff?from=anchor&to=head", nil).is(200)
 }

@@ -45,7 +45,7 @@ func stateRoutes() []route {
 			method: http.MethodGet, path: "/v1/blocks/{id}/proof", action: access.ReadState, serve: (*call).getProof,
 			doc: doc{
 				id: "prove", tag: "state", summary: "A Merkle proof of keys, or of a range of keys, against the block's root",
-				text: "docs/PROOFS.md describes both forms. Its leaves must be of items that the client may read.",
+				text: proofForms,
 				params: []param{
 					blockParam(),
 					{in: "query", name: "key", text: "key in hex or a state item's name; may be repeated", schema: textSchema("", 512), many: true},
@@ -59,8 +59,20 @@ func stateRoutes() []route {
 				},
 			},
 		},
+		{
+			method: http.MethodPost, path: "/v1/blocks/{id}/proof", action: access.ReadState, serve: (*call).postProof,
+			doc: doc{
+				id: "proveMany", tag: "state", summary: "A Merkle proof of many keys against the block's root",
+				text:    "The request is that of a batch, in either form. " + proofForms,
+				params:  []param{blockParam()},
+				body:    []media{{name: typeJSON, of: keysBody{}}, {name: typeBinary}},
+				answers: []answer{{status: 200, about: true, forms: []media{{name: typeJSON, of: proofBody{}}, {name: typeBinary}}}},
+			},
+		},
 	}...)
 }
+
+const proofForms = "docs/PROOFS.md describes both forms. Its leaves must be of items that the client may read."
 
 // changeRoutes are those that say what changed.
 func changeRoutes() []route {

@@ -22,6 +22,11 @@ var ErrNoTrie = errors.New("the store's states have no roots to prove against")
 // block. The keys may come in any order, and twice. Errors: ErrNoTrie, ErrInvalid
 // for a key of another length, and the store's.
 func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
+	return v.ProveWithin(keys, Bound{})
+}
+
+// ProveWithin is Prove for callers with a bound on what is kept: values and nodes.
+func (v *View) ProveWithin(keys [][]byte, bound Bound) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash}
 	for _, key := range keys {
 		if len(key) != merkle.KeySize {
@@ -31,12 +36,28 @@ func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
 	}
 	slices.SortFunc(s.Keys, func(a, b [merkle.KeySize]byte) int { return bytes.Compare(a[:], b[:]) })
 	s.Keys = slices.Compact(s.Keys)
-	return v.prove(s, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.Get) })
+	return v.prove(s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.getWithin(bound)) })
+}
+
+// getWithin is Get that counts what it gives.
+func (v *View) getWithin(bound Bound) merkle.Values {
+	return func(key []byte) ([]byte, bool, error) {
+		value, present, err := v.Get(key)
+		if err == nil {
+			err = bound.take(len(value))
+		}
+		return value, present, err
+	}
 }
 
 // ProveRange answers a range request (JAMNP-S CE 129) at the view's block. Errors:
 // ErrNoTrie, merkle.ErrOrder, and the store's.
 func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
+	return v.ProveRangeWithin(req, Bound{})
+}
+
+// ProveRangeWithin is ProveRange for callers with a bound on what is kept.
+func (v *View) ProveRangeWithin(req merkle.RangeRequest, bound Bound) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
 	cv, err := v.checkpoint(v.opener)
 	if err != nil {
@@ -44,17 +65,18 @@ func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
 	}
 	walk := func(from []byte, yield func(key, value []byte) bool) error {
 		it := cv.Scan(from, nil)
-		for it.Next() && yield(it.Key(), it.Value()) {
-			continue
+		var full error
+		for full == nil && it.Next() && yield(it.Key(), it.Value()) {
+			full = bound.take(len(it.Key()) + len(it.Value()))
 		}
-		return it.Close()
+		return errors.Join(full, it.Close())
 	}
-	return v.prove(s, func(t *merkle.Trie) (*merkle.Proof, error) { return t.ProveRange(req, v.Get, walk) })
+	return v.prove(s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.ProveRange(req, v.getWithin(bound), walk) })
 }
 
 // prove makes a proof with the stored trie or, where that can't be used, with one
 // made from the state.
-func (v *View) prove(s *merkle.Statement, with func(*merkle.Trie) (*merkle.Proof, error)) (*merkle.Statement, error) {
+func (v *View) prove(s *merkle.Statement, bound Bound, with func(*merkle.Trie) (*merkle.Proof, error)) (*merkle.Statement, error) {
 	a, b := v.a, v.Block()
 	if !a.commitment.Rooted() {
 		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, ErrNoTrie)
@@ -73,6 +95,9 @@ func (v *View) prove(s *merkle.Statement, with func(*merkle.Trie) (*merkle.Proof
 		if trie, err = a.trieOf(b, cv.Scan(nil, nil)); err == nil {
 			p, err = with(trie)
 		}
+	}
+	if err == nil {
+		err = bound.take(len(p.Nodes) * merkle.NodeSize)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, err)

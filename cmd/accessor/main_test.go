@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,86 +145,4 @@ func garble(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		ts.Check(os.WriteFile(file, data, 0o644))
 	}
-}
-
-// TestReadmeIsTrue runs the commands of README.md: the blocks behind "<!-- run
-// -->" as they stand, in one folder, in order. Of make it checks that the targets
-// are there; the benchmark it runs small.
-func TestReadmeIsTrue(t *testing.T) {
-	root := filepath.Join("..", "..")
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	targets := regexp.MustCompile("(?:^|[`\\s])make ([a-z][a-z-]*)")
-	for _, m := range targets.FindAllStringSubmatch(string(readme), -1) {
-		if m[1] != "git" && !bytes.Contains(makefile, []byte("\n"+m[1]+":")) {
-			t.Errorf("README names make %s, the Makefile has no such target", m[1])
-		}
-	}
-	script := "set -euo pipefail\n"
-	commands := 0
-	for _, block := range strings.Split(string(readme), "\n\n") {
-		runs := strings.Contains(block, "accessor ")
-		for line := range strings.Lines(block + "\n") {
-			code, ok := strings.CutPrefix(line, "    ")
-			if !ok || !runs || strings.HasPrefix(code, "export PATH") {
-				continue
-			}
-			commands++
-			if strings.HasPrefix(code, "accessor bench") {
-				code = "accessor bench import --dir . --keys 1000 --blocks 3 --puts 50\n"
-			}
-			script += "echo '$ " + strings.TrimSpace(code) + "'\n" + code
-		}
-	}
-	if commands < 8 {
-		t.Fatalf("README has %d commands, expected more", commands)
-	}
-	runScript(t, script)
-}
-
-// TestAPIPageIsTrue runs the commands of docs/API.md, in one folder, in order.
-func TestAPIPageIsTrue(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "API.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := "set -euo pipefail\n"
-	commands := 0
-	for line := range strings.Lines(string(page)) {
-		if code, ok := strings.CutPrefix(line, "    "); ok {
-			commands++
-			script += "echo '$ " + strings.ReplaceAll(strings.TrimSpace(code), "'", `'\''`) + "'\n" + code
-		}
-	}
-	if commands < 20 {
-		t.Fatalf("docs/API.md has %d commands, expected more", commands)
-	}
-	runScript(t, script)
-}
-
-// runScript runs a script in a folder of its own, with this program in its path.
-func runScript(t *testing.T, script string) {
-	t.Helper()
-	bin := t.TempDir()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(exe, filepath.Join(bin, "accessor")); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("bash", "-c", script)
-	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+cmd.Dir)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	t.Logf("%s", out)
 }

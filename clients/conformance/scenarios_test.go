@@ -179,7 +179,7 @@ func (s scenario) check(t *testing.T, r readme, used map[string]bool) {
 		forms(st.With, r.values)
 		forms(st.Each, r.values)
 		forms(st.OK, slices.Concat(r.values, r.patterns))
-		forms(map[string]any(st.Error), slices.Concat(r.values, r.patterns))
+		forms(st.Error, slices.Concat(r.values, r.patterns))
 		for name := range st.Save {
 			saved[name] = true
 		}

@@ -53,7 +53,7 @@ func TestReadmeIsTrue(t *testing.T) {
 
 // TestPagesAreTrue runs the commands of pages in docs, each page's in one folder, in order.
 func TestPagesAreTrue(t *testing.T) {
-	for page, least := range map[string]int{"API.md": 20, "PROTOCOL.md": 50} {
+	for page, least := range map[string]int{"API.md": 20, "CLI.md": 20, "PROTOCOL.md": 50} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
@@ -73,6 +73,24 @@ func TestPagesAreTrue(t *testing.T) {
 			}
 			runScript(t, script)
 		})
+	}
+}
+
+// TestCLIPageNamesAll looks whether docs/CLI.md names each command that speaks to a
+// sidecar, and whether the help has those in a group of their own.
+func TestCLIPageNamesAll(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "CLI.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range newRoot(&env{}).Commands() {
+		asks := cmd.Flags().Lookup("token-kid") != nil || cmd.Name() == "draft"
+		if asks && !strings.Contains(string(page), "`"+cmd.Name()+"`") {
+			t.Errorf("docs/CLI.md doesn't name %s", cmd.Name())
+		}
+		if asks == (cmd.GroupID == groupStore || cmd.GroupID == groupOther) && !cmd.Hidden && cmd.GroupID != "" {
+			t.Errorf("%s is in the group %q", cmd.Name(), cmd.GroupID)
+		}
 	}
 }
 

@@ -173,6 +173,9 @@ func (h *head) field(name, value []byte) (named int, err error) {
 	return 0, nil
 }
 
+// binary says that the answer has the form that was asked for, or doesn't say another.
+func (h *head) binary() bool { return h.media == typeBinary || h.media == "" }
+
 // at is the block that the answer names.
 func (h *head) at() About {
 	about := About{Slot: forks.Slot(h.slot)}

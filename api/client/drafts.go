@@ -139,10 +139,10 @@ func (d *Draft) Get(ctx context.Context, key []byte) (value []byte, present bool
 	if err != nil {
 		return nil, false, err
 	}
-	media := k.head.media
+	h := k.head
 	value, err = k.body([]byte{}, d.c.most)
-	if err == nil && media != typeBinary {
-		err = badAnswer("a value as %.80q", media)
+	if err == nil && !h.binary() {
+		err = badAnswer("a value as %.80q", h.media)
 	}
 	return value, err == nil, err
 }

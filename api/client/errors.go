@@ -85,7 +85,7 @@ const (
 )
 
 // Error is why a request failed: a problem of the server's (RFC 9457) or, with Status
-// 0 or that of the answer, one that the client found. Members that don't belong to the
+// 0, one that the client found. Members that don't belong to the
 // kind are empty.
 type Error struct {
 	Kind   Kind   `json:"kind"`
@@ -173,19 +173,15 @@ func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 const maxProblem = 1 << 20
 
 // problem reads the answer to a request that was refused, and ends it.
-func (k *conn) problem() *Error {
+func (k *conn) problem() error {
 	status, media, after := k.head.status, k.head.media, k.head.retryAfter
 	body, err := k.body(nil, maxProblem)
 	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
-			e.Status = status
-		}
-		return e
+		return err
 	}
 	e := &Error{}
-	if media != "application/problem+json" || json.Unmarshal(body, e) != nil || e.Kind == "" {
-		return &Error{Kind: ErrBadAnswer, Status: status, Detail: fmt.Sprintf("status %d, without a problem: %.200q", status, body)}
+	if media != typeProblem || json.Unmarshal(body, e) != nil || e.Kind == "" {
+		return badAnswer("status %d, without a problem: %.200q", status, body)
 	}
 	e.Status, e.RetryAfter = status, after
 	return e

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"iter"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -18,19 +19,19 @@ func (v *View) statement(ctx context.Context, query url.Values) (*merkle.Stateme
 	if err != nil {
 		return nil, err
 	}
-	block, media := k.head.at().Block, k.head.media
+	h := k.head
 	body, err := k.body(nil, v.c.most)
 	if err != nil {
 		return nil, err
 	}
-	if media != typeBinary {
-		return nil, badAnswer("a proof as %.80q", media)
+	if !h.binary() {
+		return nil, badAnswer("a proof as %.80q", h.media)
 	}
 	s, err := merkle.DecodeStatement(body)
 	if err != nil {
 		return nil, clientError(ErrBadProof, err, "%v", err)
 	}
-	if s.Block != block {
+	if block := h.at().Block; s.Block != block {
 		return nil, badAnswer("a proof about block %s, not %s", s.Block, block)
 	}
 	return s, nil
@@ -77,11 +78,8 @@ func (v *View) prove(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	return values, nil
 }
 
-// Sizes of a verified scan's pages, in bytes.
-const (
-	provedPage = 1 << 20
-	provedPair = 256 // what a pair is taken for, where a page is given in pairs
-)
+// provedPage is how large a verified scan's pages are, in bytes, unless it is said.
+const provedPage = 1 << 20
 
 // scanProved is Scan by proofs of ranges, one after the other.
 func (v *View) scanProved(ctx context.Context, o ScanOptions) iter.Seq2[Pair, error] {
@@ -155,7 +153,7 @@ func (v *View) nothingThere(ctx context.Context, req merkle.RangeRequest) error 
 func (o ScanOptions) provedRange() (req merkle.RangeRequest, ok bool) {
 	req.MaxSize = provedPage
 	if o.Page > 0 {
-		req.MaxSize = uint32(min(o.Page, provedPage/provedPair) * provedPair) //nolint:gosec // at most provedPage
+		req.MaxSize = uint32(min(o.Page, math.MaxUint32)) //nolint:gosec // at most that
 	}
 	for i := range req.End {
 		req.End[i] = 0xff

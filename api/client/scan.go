@@ -18,7 +18,9 @@ type ScanOptions struct {
 	Reverse  bool
 	KeysOnly bool // values are nil
 	Limit    int  // most pairs; 0 for all
-	Page     int  // pairs asked for at a time; 0 for 1,000. The server gives 10,000 at most
+	// Page is how many pairs are asked for at a time; 0 for 1,000. The server gives 10,000 at
+	// most. Of a verified view, the most bytes of a proof; 0 for 1 MiB.
+	Page int
 }
 
 const defaultPage = 1000

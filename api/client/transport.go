@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http/httputil"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -287,5 +289,27 @@ func (k *conn) decode(out any) error {
 	if err := json.Unmarshal(text, out); err != nil {
 		return badAnswer("%v", err)
 	}
+	if name := missing(reflect.ValueOf(out).Elem()); name != "" {
+		return badAnswer("no member %s in %.80q", strings.ToLower(name), text)
+	}
 	return nil
+}
+
+// missing names a list that an answer doesn't have: it would pass for an empty one.
+func missing(v reflect.Value) string {
+	if v.Kind() != reflect.Struct {
+		return ""
+	}
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if field.Anonymous {
+			if name := missing(v.Field(i)); name != "" {
+				return name
+			}
+		}
+		if field.Type.Kind() == reflect.Slice && field.Type != reflect.TypeFor[hexBytes]() && v.Field(i).IsNil() {
+			return field.Name
+		}
+	}
+	return ""
 }

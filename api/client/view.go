@@ -159,6 +159,9 @@ func (v *View) AppendGet(ctx context.Context, dst, key []byte) (value []byte, pr
 		if err != nil || values[0] == nil {
 			return dst, false, err
 		}
+		if dst == nil {
+			dst = []byte{}
+		}
 		return append(dst, values[0]...), true, nil
 	}
 	var path [len("/state/") + 2*255]byte
@@ -186,7 +189,7 @@ func (v *View) get(ctx context.Context, dst []byte, path string) ([]byte, bool, 
 		}
 		return dst, false, err
 	}
-	if k.head.media != typeBinary {
+	if !k.head.binary() {
 		err := badAnswer("a value as %.80q", k.head.media)
 		k.end(err)
 		return dst, false, err
@@ -259,13 +262,13 @@ func getMany(keys [][]byte, open func(body []byte) (*conn, error)) ([][]byte, er
 		if err != nil {
 			return nil, err
 		}
-		media := k.head.media
+		h := k.head
 		answer, err := k.body(nil, k.c.most)
 		if err != nil {
 			return nil, err
 		}
-		if media != typeBinary {
-			return nil, badAnswer("a batch as %.80q", media)
+		if !h.binary() {
+			return nil, badAnswer("a batch as %.80q", h.media)
 		}
 		if values, err = appendValues(values, answer, n); err != nil {
 			return nil, err

@@ -1,14 +1,8 @@
 package client
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"io"
-	"iter"
 	"time"
 )
 
@@ -94,118 +88,4 @@ func appendWrites(dst []byte, puts []Pair, dels [][]byte) []byte {
 		dst = appendFrame(dst, key)
 	}
 	return dst
-}
-
-// LineResult is what became of a line of ImportLines.
-type LineResult struct {
-	Line     int // from 1, empty ones counted
-	Status   int // as it were of a request with this block alone
-	Imported     // unless there is an Err
-	Err      *Error
-}
-
-// ImportLines sends lines of JSON, a block each (a recording's block lines, as they
-// stand), and gives the answer to each line as it comes, while the lines are read. A
-// block that is refused doesn't end it; a line whose Err is about the stream (too large,
-// or the server stops) is the last one. A wait below 0 waits as long as it takes, as
-// Import does. Who stops ranging ends the request; r may be read once more then.
-func (c *Client) ImportLines(ctx context.Context, r io.Reader, wait time.Duration) iter.Seq2[LineResult, error] {
-	return func(yield func(LineResult, error) bool) {
-		k, err := c.do(ctx, &request{method: "POST", path: importPath(wait), media: typeLines, accept: typeLines, stream: r, endless: true})
-		if err != nil {
-			yield(LineResult{}, err)
-			return
-		}
-		if k.head.media != typeLines {
-			err := badAnswer("the answer to lines as %.80q", k.head.media)
-			k.end(err)
-			yield(LineResult{}, err)
-			return
-		}
-		err = errStopped // the caller's loop may panic, too
-		defer func() { k.end(err) }()
-		in := bufio.NewReader(k.rest)
-		for {
-			var line []byte
-			if line, err = wholeLine(in); err != nil {
-				if err = k.lineError(err); err != nil {
-					yield(LineResult{}, err)
-				}
-				return
-			}
-			var result LineResult
-			if result, err = parseLine(line); err != nil {
-				yield(result, err)
-				return
-			}
-			err = errStopped
-			if !yield(result, nil) {
-				return
-			}
-		}
-	}
-}
-
-// errStopped ends a request whose answer the caller doesn't read to its end.
-var errStopped = errors.New("stopped")
-
-// lineError gives the error of a stream of lines that ended; nil for its proper end.
-// Where the caller's reader failed, that is the error.
-func (k *conn) lineError(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	select {
-	case sent := <-k.sent:
-		if errors.As(sent, new(*sourceError)) {
-			err = sent
-		}
-		k.sent = nil
-	default:
-	}
-	return broken(k.ctx, err)
-}
-
-// wholeLine reads a line of an answer, which is bounded. Its end is io.EOF where there
-// is nothing after the last line.
-func wholeLine(in *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := in.ReadSlice('\n')
-		if len(line)+len(part) > maxProblem {
-			return nil, badAnswer("a line of more than %d bytes", maxProblem)
-		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return bytes.TrimSpace(line), nil
-		case errors.Is(err, io.EOF) && len(line) > 0:
-			return nil, io.ErrUnexpectedEOF
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return nil, err
-		}
-	}
-}
-
-// parseLine reads the answer to a line.
-func parseLine(text []byte) (LineResult, error) {
-	var in struct {
-		Line   int
-		Status int
-		Error  *Error
-		Imported
-	}
-	if err := json.Unmarshal(text, &in); err != nil {
-		return LineResult{}, badAnswer("%.80q: %v", text, err)
-	}
-	out := LineResult{Line: in.Line, Status: in.Status, Imported: in.Imported, Err: in.Error}
-	switch {
-	case out.Err != nil && out.Err.Kind == "", out.Err == nil && out.Hash == (Hash{}):
-		return out, badAnswer("%.80q is no answer to a line", text)
-	case out.Err != nil:
-		out.Err.Status = in.Status
-	default:
-		out.New = in.Status == 201
-	}
-	return out, nil
 }

@@ -167,7 +167,7 @@ func (p *ClientsParams) makeStore(ctx context.Context, dir string, task *ClientT
 // beside serves the store in a process of its own while f runs, with a pin of the block
 // that is read.
 func (p *ClientsParams) beside(ctx context.Context, dir string, task ClientTask, f func(ClientTask) error) (err error) {
-	server := exec.CommandContext(ctx, p.Program, "serve", "--data", filepath.Join(dir, "store"), "--socket", task.Socket) //nolint:gosec // this program
+	server := exec.CommandContext(ctx, p.Program, "serve", "--data", filepath.Join(dir, "store"), "--socket", task.Socket)
 	server.Cancel = func() error { return server.Process.Signal(syscall.SIGTERM) }
 	var said bytes.Buffer
 	server.Stderr = &said
@@ -252,7 +252,7 @@ func (res *ClientsResult) measure(ctx context.Context, p ClientsParams, task Cli
 func (task ClientTask) runBy(ctx context.Context, command []string) (f ClientFigures, err error) {
 	args := append(command[1:len(command):len(command)], "--socket", task.Socket, "--block", task.Block.String(), "--keys", task.Keys,
 		"--pin", task.Pin, "--requests", strconv.Itoa(task.Requests), "--scan-block", task.ScanBlock.String())
-	cmd := exec.CommandContext(ctx, command[0], args...) //nolint:gosec // a program of these sources
+	cmd := exec.CommandContext(ctx, command[0], args...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -248,7 +248,7 @@ func (r *runner) step(s step) error {
 }
 
 func (r *runner) one(s step, vars map[string]any) error {
-	with, err := r.expand(map[string]any(s.With), vars)
+	with, err := r.expand(s.With, vars)
 	if err != nil {
 		return err
 	}

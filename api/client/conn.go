@@ -134,10 +134,10 @@ func (h *head) field(name, value []byte) (named int, err error) {
 	switch {
 	case is(name, "Content-Length"):
 		n, ok := parseNumber(value, 1<<62)
-		if !ok || h.length >= 0 && h.length != int64(n) { //nolint:gosec // at most 2^62
+		if !ok || h.length >= 0 && h.length != int64(n) {
 			return 0, badAnswer("Content-Length %.40q", value)
 		}
-		h.length = int64(n) //nolint:gosec // as above
+		h.length = int64(n)
 	case is(name, "Transfer-Encoding"):
 		if h.chunked || !is(value, "chunked") {
 			return 0, badAnswer("Transfer-Encoding %.40q", value)
@@ -150,7 +150,7 @@ func (h *head) field(name, value []byte) (named int, err error) {
 		h.media = mediaOf(media)
 	case is(name, "Retry-After"):
 		if n, ok := parseNumber(value, 1<<31); ok {
-			h.retryAfter = time.Duration(n) * time.Second //nolint:gosec // at most 2^31
+			h.retryAfter = time.Duration(n) * time.Second
 		}
 	case is(name, "Accessor-Block"):
 		if copy(h.block[:], value) != len(value) || !isHex(value, len(h.block)) {
@@ -167,7 +167,7 @@ func (h *head) field(name, value []byte) (named int, err error) {
 		if !ok {
 			return 0, badAnswer("Accessor-Slot %.40q is no slot", value)
 		}
-		h.slot = uint32(n) //nolint:gosec // at most that
+		h.slot = uint32(n)
 		return 1, nil
 	}
 	return 0, nil

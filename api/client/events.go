@@ -185,7 +185,7 @@ func (s *stream) next(k *conn, in *bufio.Reader) (*Event, string, error) {
 			data = append(data, value...)
 		case "retry":
 			if n, ok := parseNumber(value, 1<<40); ok {
-				s.retry = max(minRetry, min(time.Duration(n)*time.Millisecond, maxRetry)) //nolint:gosec // at most 2^40
+				s.retry = max(minRetry, min(time.Duration(n)*time.Millisecond, maxRetry))
 			}
 		}
 		if len(line) > 0 {

@@ -98,7 +98,7 @@ func ExampleClient_BeginDraft() {
 	must(err)
 	done, err := d.Commit(ctx, client.CommitOptions{Hash: client.Hash{0xd9}})
 	must(err)
-	fmt.Println(value, done.Slot, done.New)
+	fmt.Printf("%v %d %v\n", value, done.Slot, done.New)
 }
 
 // Events from the oldest that is kept. Without the break the loop goes on until its

@@ -79,11 +79,11 @@ func writesSize(puts []Pair, dels [][]byte) int {
 
 // appendWrites appends a write set in binary form.
 func appendWrites(dst []byte, puts []Pair, dels [][]byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(puts))) //nolint:gosec // the server refuses more
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(puts)))
 	for i := range puts {
 		dst = appendFrame(appendFrame(dst, puts[i].Key), puts[i].Value)
 	}
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(dels))) //nolint:gosec // as above
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(dels)))
 	for _, key := range dels {
 		dst = appendFrame(dst, key)
 	}

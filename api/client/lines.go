@@ -254,8 +254,11 @@ func (k *conn) allAnswered(l *sentLines) error {
 	l.mu.Unlock()
 	if !ended && k.sent != nil {
 		select {
-		case <-k.sent: // the server has closed, and there may be nothing more to send
+		case err := <-k.sent: // the server has closed, and there may be nothing more to send
 			k.sent = nil
+			if errors.As(err, new(*sourceError)) {
+				return broken(k.ctx, err)
+			}
 			_, _ = io.Copy(io.Discard, io.LimitReader(l, 1))
 		case <-time.After(sendTime):
 		}

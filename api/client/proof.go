@@ -153,7 +153,7 @@ func (v *View) nothingThere(ctx context.Context, req merkle.RangeRequest) error 
 func (o ScanOptions) provedRange() (req merkle.RangeRequest, ok bool) {
 	req.MaxSize = provedPage
 	if o.Page > 0 {
-		req.MaxSize = uint32(min(o.Page, math.MaxUint32)) //nolint:gosec // at most that
+		req.MaxSize = uint32(min(o.Page, math.MaxUint32))
 	}
 	for i := range req.End {
 		req.End[i] = 0xff

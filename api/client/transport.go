@@ -230,7 +230,7 @@ func (k *conn) end(err error) {
 		_ = k.Close()
 	}
 	if sending != nil && k.whole {
-		<-sending // the body is the caller's again
+		<-sending //nolint:errcheck // whatever became of it: the body is the caller's again
 	}
 }
 

@@ -303,7 +303,7 @@ func appendValues(values [][]byte, answer []byte, n int) ([][]byte, error) {
 }
 
 func appendFrame(dst, b []byte) []byte {
-	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(b))), b...) //nolint:gosec // the server refuses more
+	return append(binary.LittleEndian.AppendUint32(dst, uint32(len(b))), b...)
 }
 
 // Changes gives what the block wrote. Error: ErrNoChanges of the anchor, among others.

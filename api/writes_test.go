@@ -57,7 +57,16 @@ func TestImport(t *testing.T) {
 	}
 	s.do("POST /v1/blocks", jsonOf(t, bodyOf(b))).is(200)
 	boris := s.block("boris", "alfred")
-	s.do("POST /v1/blocks", api.AppendBlock(nil, boris), "Content-Type: application/octet-stream").is(201)
+	const binary = "Content-Type: application/octet-stream"
+	s.do("POST /v1/blocks", api.AppendBlock(nil, boris), binary).is(201)
+	// A key of another size is refused as it is in JSON.
+	for _, short := range []*state.Block{
+		{Hash: forks.Hash{9}, Parent: b.Hash, Slot: 9, Puts: []state.Pair{{Key: []byte{1, 2}, Value: []byte{3}}}},
+		{Hash: forks.Hash{9}, Parent: b.Hash, Slot: 9, Dels: [][]byte{{1, 2}}},
+	} {
+		s.do("POST /v1/blocks", api.AppendBlock(nil, short), binary).problem(422, "invalid-block")
+		s.do("POST /v1/blocks", jsonOf(t, bodyOf(short))).problem(422, "invalid-block")
+	}
 
 	// Refused, each for its own reason; the roots are named.
 	with := func(change func(m map[string]any)) []byte {

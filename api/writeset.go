@@ -19,7 +19,8 @@ const (
 )
 
 // decodeBlock reads a block in binary form (docs/API.md) of a store whose keys have
-// keySize bytes, 0 for any number. It keeps slices of the body. Errors: faults of kind bad-body.
+// keySize bytes, 0 for any number. It keeps slices of the body. Errors: faults of kind
+// bad-body, and invalid-block for keys of another size.
 func decodeBlock(body []byte, keySize int) (*state.Block, error) {
 	f := frames{rest: body}
 	if !bytes.Equal(f.fixed(len(blockMagic), "the magic"), []byte(blockMagic)) {
@@ -57,11 +58,11 @@ func decodeBlock(body []byte, keySize int) (*state.Block, error) {
 // above 0. The lists grow as entries come: an entry takes more memory than bytes.
 func (f *frames) writes(keySize int) (puts []state.Pair, dels [][]byte) {
 	const emptyFrame, listStart = 4, 4096
-	least := emptyFrame + max(keySize, 1)
+	const least = emptyFrame + 1 // a key has a byte at least
 	n := f.count(least+emptyFrame, "puts")
 	puts = make([]state.Pair, 0, min(n, listStart))
 	for range n {
-		p := state.Pair{Key: f.key(), Value: f.frame("a value")}
+		p := state.Pair{Key: f.key(keySize), Value: f.frame("a value")}
 		if f.err != nil {
 			return nil, nil
 		}
@@ -70,7 +71,7 @@ func (f *frames) writes(keySize int) (puts []state.Pair, dels [][]byte) {
 	n = f.count(least, "deletes")
 	dels = make([][]byte, 0, min(n, listStart))
 	for range n {
-		key := f.key()
+		key := f.key(keySize)
 		if f.err != nil {
 			return nil, nil
 		}
@@ -79,16 +80,23 @@ func (f *frames) writes(keySize int) (puts []state.Pair, dels [][]byte) {
 	return puts, dels
 }
 
-// key reads a key, which is not empty.
-func (f *frames) key() []byte {
+// key reads a key, which is not empty. One that no state of the store has is refused at
+// once, as that of a block in JSON is by the core: short ones would take many times the
+// body's memory.
+func (f *frames) key(size int) []byte {
 	key := f.frame("a key")
-	if f.err == nil && len(key) == 0 {
+	switch {
+	case f.err != nil:
+	case len(key) == 0:
 		f.fail("an empty key")
+	case size > 0 && len(key) != size:
+		f.err = newFault("invalid-block", "key %.80x has %d bytes, this store's keys have %d", key, len(key), size)
+		f.rest = nil
 	}
 	return key
 }
 
-// decodeWrites reads a write set by itself. Errors: faults of kind bad-body.
+// decodeWrites reads a write set by itself. Errors: as of decodeBlock.
 func decodeWrites(body []byte, keySize int) (puts []state.Pair, dels [][]byte, err error) {
 	f := frames{rest: body}
 	puts, dels = f.writes(keySize)

@@ -32,6 +32,7 @@ type ClientsParams struct {
 	Engine    string `json:"engine"`
 	Dir       string `json:"-"` // where the store is made; default the system's
 	Clients   string `json:"-"` // the folder clients/ of the sources
+	Python    string `json:"-"` // the interpreter; default that of build/venv, which has rocksdict, or python3
 	Program   string `json:"-"` // the accessor; default this program
 
 	// Progress, where given, is told what is being done.
@@ -73,7 +74,11 @@ func pythonProgram(_ context.Context, p ClientsParams) ([]string, error) {
 	if _, err := os.Stat(script); err != nil {
 		return nil, err
 	}
-	python, err := exec.LookPath("python3")
+	name := p.Python
+	if made, _ := filepath.Glob(filepath.Join(p.Clients, "../build/venv/*/bin/python")); name == "" && len(made) > 0 {
+		name = made[len(made)-1] // the one with all that its tests need
+	}
+	python, err := exec.LookPath(cmp.Or(name, "python3"))
 	return []string{python, script}, err
 }
 

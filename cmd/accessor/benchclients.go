@@ -54,6 +54,7 @@ a client that can't be measured here is named at the end.`,
 	f.IntVar(&p.ScanPairs, "scan-pairs", p.ScanPairs, "small pairs in the block that is scanned")
 	f.IntVar(&p.Requests, "requests", p.Requests, "single reads")
 	f.StringVar(&p.Clients, "clients", p.Clients, "folder clients of the sources")
+	f.StringVar(&p.Python, "python", p.Python, "Python interpreter; direct reads need one with rocksdict (default: that of build/venv, or python3)")
 	f.Uint64Var(&p.Seed, "seed", p.Seed, "seed of the load")
 	f.StringVar(&p.Dir, "dir", "", "where to make the temporary store (default: the system's folder)")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")

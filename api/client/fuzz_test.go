@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -89,6 +91,9 @@ func FuzzTexts(f *testing.F) {
 	f.Add([]byte(`{"line":1,"status":201,"hash":"` + Hash{1}.String() + `","slot":1}`))
 	f.Add([]byte(`{"line":1,"status":409,"error":{"kind":"conflict"}}`))
 	f.Add([]byte("retry: 2000\n:\nid: 3\n\nevent: block\nid: 4\ndata: {\"kind\":\"block\",\"position\":4}\n\n"))
+	f.Add([]byte(`["0102","03"]`))
+	f.Add([]byte(`["0102",null]`))
+	f.Add([]byte(`[ "01", "" ]`))
 	f.Add([]byte{1, 0, 0, 0, 7, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if line, err := parseLine(text); err == nil && (line.Err == nil) == (line.Hash == Hash{}) {
@@ -98,6 +103,11 @@ func FuzzTexts(f *testing.F) {
 			if values, err := appendValues(nil, text, n); err == nil && len(values) != n {
 				t.Errorf("%d values, want %d", len(values), n)
 			}
+		}
+		var quick hexPair
+		var list []hexBytes
+		if quick.quick(text) && (json.Unmarshal(text, &list) != nil || len(list) != 2 || !reflect.DeepEqual(quick, hexPair(list))) {
+			t.Errorf("%q is %x, by encoding/json %x", text, quick, list)
 		}
 		s := &stream{}
 		k := &conn{Conn: &answered{}, ctx: context.Background()}

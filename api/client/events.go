@@ -71,7 +71,7 @@ const (
 // is its last error (ErrDeadline). A stream that breaks off is taken up again where it
 // was, so that no event is missed or comes twice; what the server can't give any more is
 // an event of kind gap. It ends with an error where the first connection fails, or the
-// server refuses (a status of 400 to 499).
+// server refuses for good (a status of 400 to 499, but for 429).
 func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		s := &stream{c: c, o: o, retry: defaultRetry, yield: yield}
@@ -84,7 +84,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Event, er
 				return // the caller has had enough
 			}
 			var e *Error
-			ours := errors.As(err, &e) && (e.Kind == ErrBadAnswer || e.Kind == ErrDeadline || e.Status >= 400 && e.Status < 500)
+			ours := errors.As(err, &e) && (e.Kind == ErrBadAnswer || e.Kind == ErrDeadline || e.Status >= 400 && e.Status < 500 && e.Status != 429)
 			if ctx.Err() != nil || ours || o.NoReconnect || first && !s.stood {
 				yield(Event{}, err)
 				return

@@ -14,8 +14,9 @@ import (
 )
 
 // statement fetches a proof.
-func (v *View) statement(ctx context.Context, query url.Values) (*merkle.Statement, error) {
-	k, err := v.open(ctx, request{method: "GET", accept: typeBinary}, "/proof?"+query.Encode())
+func (v *View) statement(ctx context.Context, r request, path string) (*merkle.Statement, error) {
+	r.accept = typeBinary
+	k, err := v.open(ctx, r, path)
 	if err != nil {
 		return nil, err
 	}

@@ -220,7 +220,7 @@ func (v *View) Has(ctx context.Context, key []byte) (bool, error) {
 const (
 	batchKeys  = 10_000
 	batchBytes = 8 << 20
-	proofKeys  = 100 // of one proof: keys are in the address, which has 8 KiB at most
+	proofKeys  = 1000 // of one proof, which is checked as a whole
 )
 
 // GetMany gives the values of many keys, in their order: nil for an absent key. Values
@@ -333,17 +333,18 @@ func (v *View) Changes(ctx context.Context) (Changes, error) {
 }
 
 // Prove gives a proof of keys, as a statement that says what was asked for, without
-// checking it: its Verify does. There may be about 100 keys.
+// checking it: its Verify does. There may be as many keys as in the server's batches:
+// 10,000.
 func (v *View) Prove(ctx context.Context, keys [][]byte) (*merkle.Statement, error) {
-	query := url.Values{}
+	var body []byte
 	for _, key := range keys {
-		query.Add("key", hex.EncodeToString(key))
+		body = appendFrame(body, key)
 	}
-	return v.statement(ctx, query)
+	return v.statement(ctx, request{method: "POST", media: typeBinary, body: body}, "/proof")
 }
 
 // ProveRange gives a proof of a range, as Prove of keys. At most MaxSize bytes come,
 // unless one pair takes more; 0 stands for 1 MiB.
 func (v *View) ProveRange(ctx context.Context, req merkle.RangeRequest) (*merkle.Statement, error) {
-	return v.statement(ctx, rangeQuery(req))
+	return v.statement(ctx, request{method: "GET"}, "/proof?"+rangeQuery(req).Encode())
 }

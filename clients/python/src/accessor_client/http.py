@@ -1,0 +1,251 @@
+"""HTTP/1.1 without I/O: an answer is read from bytes as they come.
+
+Whatever the server sends is bounded before it is kept, and what is not HTTP is a BadAnswer.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import time
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
+from urllib.parse import urlsplit
+
+from .errors import BadAnswer
+
+MAX_HEAD = 64 << 10
+MAX_PROBLEM = 1 << 20
+MAX_BODY = 256 << 20
+RECV = 64 << 10
+
+
+class Address(NamedTuple):
+    """Where a server is: a socket's path, or host and port; and the Host of requests."""
+
+    path: Optional[str]
+    tcp: Tuple[str, int]
+    host: str
+
+
+def parse_address(text: str) -> Address:
+    """Reads unix:///path, a path, or http://host:port. Error: ValueError."""
+    if text.startswith("unix://"):
+        path = text[len("unix://"):]
+        if not path.startswith("/"):
+            raise ValueError(f"{text!r}: a socket's path is absolute: unix:///run/accessor/accessor.sock")
+        return Address(path, ("", 0), "localhost")
+    if text.startswith("https://"):
+        raise ValueError("https:// is not supported: let TLS end in front of the client, and use http://")
+    if text.startswith("http://"):
+        url = urlsplit(text)
+        if not url.hostname or url.path not in ("", "/") or url.query or url.username is not None:
+            raise ValueError(f"{text!r}: want http://host:port")
+        return Address(None, (url.hostname, url.port or 80), url.netloc)
+    if "/" in text or text.endswith(".sock"):
+        return Address(text, ("", 0), "localhost")
+    raise ValueError(f"{text!r}: want unix:///path, a socket's path, or http://host:port")
+
+
+def signer(kid: str, secret: bytes, roles: Optional[Sequence[str]] = None) -> Callable[[], str]:
+    """Makes the tokens of a client over TCP (docs/SERVE.md): a new one for each request.
+
+    The secret is the bytes that its file has in hex; roles only narrow the client's.
+    """
+
+    def part(data: bytes) -> bytes:
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    head = part(json.dumps({"alg": "HS256", "kid": kid}).encode())
+    narrowed = {} if roles is None else {"roles": list(roles)}
+
+    def token() -> str:
+        text = head + b"." + part(json.dumps({"iat": int(time.time()), **narrowed}).encode())
+        return (text + b"." + part(hmac.new(secret, text, hashlib.sha256).digest())).decode()
+
+    return token
+
+
+class Answer:
+    """An answer's status, its head in lower case, and its body."""
+
+    __slots__ = ("status", "head", "body")
+
+    def __init__(self, status: int, head: bytes) -> None:
+        self.status, self.head, self.body = status, head, b""
+
+    def header(self, name: bytes) -> Optional[bytes]:
+        """A header's value in lower case; None where it is missing. A header twice is an error."""
+        mark = b"\r\n" + name + b":"
+        at = self.head.find(mark)
+        if at < 0:
+            return None
+        at += len(mark)
+        if self.head.find(mark, at) >= 0:
+            raise BadAnswer(f"the header {name.decode()} comes twice")
+        return self.head[at:self.head.find(b"\r\n", at)].strip()
+
+    def json(self) -> Any:
+        """The body as JSON. Error: ValueError."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("JSON that is nested too deep") from None
+
+
+class Reader:
+    """Reads one answer: ``feed`` it until it is ``done``.
+
+    ``limit`` is the most bytes of a body; None is for streams, from which ``take`` takes
+    what has come so far.
+    """
+
+    __slots__ = ("answer", "done", "reusable", "_limit", "_left", "_chunked", "_raw", "_body", "_size")
+
+    def __init__(self, limit: Optional[int]) -> None:
+        self.answer: Optional[Answer] = None
+        self.done = False
+        self.reusable = False
+        self._limit = limit
+        self._left = -1  # bytes of the body, or of a chunk with its line end, still to come; -1 not known
+        self._chunked = False
+        self._raw = b""  # what has come and can't be read yet
+        self._body = bytearray()
+        self._size = 0
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come yet."""
+        return self.answer is None and not self._raw
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes from the connection. Error: BadAnswer."""
+        if self.answer is None:
+            data = self._raw + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD:
+                if len(data) > MAX_HEAD:
+                    raise BadAnswer(f"an answer's head of more than {MAX_HEAD} bytes")
+                self._raw = data
+                return
+            self._raw = b""
+            self._head(data[:end + 2].lower())
+            data = data[end + 4:]
+        if self._chunked:
+            self._chunks(data)
+        else:
+            self._plain(data)
+
+    def take(self) -> bytes:
+        """Takes what has come of the body."""
+        body = bytes(self._body)
+        self._body.clear()
+        return body
+
+    def _head(self, head: bytes) -> None:
+        if not head.startswith(b"http/1.1 ") or not head[9:12].isdigit() or head[12:13] not in (b" ", b"\r"):
+            raise BadAnswer(f"not an answer in HTTP/1.1: {head[:80]!r}")
+        answer = Answer(int(head[9:12]), head)
+        if answer.status < 200:
+            raise BadAnswer(f"status {answer.status} that nobody asked for")
+        if answer.status >= 400:
+            self._limit = MAX_PROBLEM
+        length = answer.header(b"content-length")
+        coding = answer.header(b"transfer-encoding")
+        if answer.status in (204, 304):
+            self._left = 0
+        elif coding is not None:
+            if coding != b"chunked" or length is not None:
+                raise BadAnswer(f"a body of unknown length: {coding[:80]!r}")
+            self._chunked = True
+        elif length is None or not length.isdigit() or len(length) > 18:
+            raise BadAnswer(f"a body of unknown length: {length!r:.80}")
+        else:
+            self._left = int(length)
+            self._room(self._left)
+        self.reusable = answer.header(b"connection") != b"close"
+        self.answer = answer
+
+    def _room(self, more: int) -> None:
+        if self._limit is not None and self._size + more > self._limit:
+            raise BadAnswer(f"a body of more than {self._limit} bytes")
+
+    def _plain(self, data: bytes) -> None:
+        if len(data) >= self._left:
+            self._end(data[:self._left], len(data) > self._left)
+        else:
+            self._left -= len(data)
+            self._body += data
+
+    def _end(self, data: bytes, more: bool) -> None:
+        assert self.answer is not None
+        self.done = True
+        if more:
+            raise BadAnswer("bytes after an answer's end")
+        if self._limit is not None and not self._body:
+            self.answer.body = data
+            return
+        self._body += data
+        if self._limit is not None:
+            self.answer.body = self.take()
+
+    def _chunks(self, data: bytes) -> None:
+        data, at = self._raw + data, 0
+        self._raw = b""
+        while True:
+            if self._left < 0:  # a chunk's first line
+                end = data.find(b"\r\n", at)
+                if end < 0 or end - at > 16:
+                    if len(data) - at > 17:
+                        raise BadAnswer(f"not a chunk's length: {data[at:at + 17]!r}")
+                    self._raw = data[at:]
+                    return
+                digits = data[at:end]
+                if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+                    raise BadAnswer(f"not a chunk's length: {digits!r}")
+                size = int(digits, 16)
+                self._room(size)
+                if size == 0:
+                    return self._last(data[end:])
+                self._size += size
+                at, self._left = end + 2, size + 2
+            piece = data[at:at + self._left]
+            at += len(piece)
+            if len(piece) == self._left:
+                whole, self._left = self._left, -1
+                if piece[-2:] not in (b"\r\n", b"\n") or (whole == 1 and piece != b"\n"):
+                    raise BadAnswer("a chunk is longer than it said")
+                self._body += piece[:-2]
+            else:
+                self._left -= len(piece)
+                # The line end may have begun: it is not the body's.
+                self._body += piece if self._left >= 2 else piece[:-1]
+                if self._left == 1 and piece[-1:] != b"\r":
+                    raise BadAnswer("a chunk is longer than it said")
+                return
+
+    def _last(self, rest: bytes) -> None:
+        if len(rest) < 4:
+            self._raw = b"0" + rest
+        elif rest[:4] != b"\r\n\r\n":
+            raise BadAnswer("an answer with trailers")
+        else:
+            self._end(b"", len(rest) > 4)
+
+
+def connect(address: Address, timeout: Optional[float]) -> socket.socket:
+    """A connected socket. Error: OSError."""
+    if address.path is None:
+        sock = socket.create_connection(address.tcp, timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

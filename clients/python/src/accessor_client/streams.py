@@ -1,0 +1,182 @@
+"""Streams without I/O: blocks that are imported one after the other, and events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+
+from . import model
+from .calls import LINES, Call, nothing, query_text
+from .errors import AccessorError, BadAnswer, ConnectionFailed, of_answer, of_problem
+from .http import Reader
+from .model import Block, Event, decode
+
+MAX_LINE = 1 << 20
+
+
+class ImportResult(NamedTuple):
+    """The answer to one block of a stream: ``block``, or ``error`` where it was refused."""
+
+    line: int  #: which block, from 1
+    status: int
+    block: Optional[model.Imported]
+    error: Optional[AccessorError]
+
+
+class Imports:
+    """A stream of blocks and of the answers to them.
+
+    While there is ``room`` another line may be sent; bytes that have come go to ``feed``.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.reader = Reader(None)
+        self.sent = self.answered = 0
+        self.ended = False  # nothing more will be sent
+        self._window = max(1, window)
+        self._rest = b""
+
+    def request(self, host: str, token: Optional[str]) -> bytes:
+        call = Call("POST", "/v1/blocks", nothing, accept=LINES, kind=LINES, body=b"")
+        head = call.request(host, token).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        return head
+
+    @property
+    def done(self) -> bool:
+        return self.reader.done
+
+    @property
+    def room(self) -> bool:
+        return not self.ended and self.sent - self.answered < self._window
+
+    def line(self, block: Union[Block, Mapping[str, Any]]) -> bytes:
+        """A block's line as it is sent."""
+        data = block.to_json() if isinstance(block, Block) else dict(block)
+        text = json.dumps(data).encode() + b"\n"
+        self.sent += 1
+        return b"%x\r\n%s\r\n" % (len(text), text)
+
+    def last(self) -> bytes:
+        """What is sent after the last line."""
+        self.ended = True
+        return b"0\r\n\r\n"
+
+    def feed(self, data: bytes) -> List[ImportResult]:
+        """Takes bytes that have come; b"" is the end. Errors: that of the server, BadAnswer, ConnectionFailed."""
+        if not data:
+            raise ConnectionFailed("the server closed the connection within a stream of blocks")
+        reader = self.reader
+        reader.feed(data)
+        if reader.answer is None:
+            return []
+        text = self._rest + reader.take()
+        if reader.answer.status != 200:
+            self._rest = text
+            if reader.done:
+                raise of_answer(reader.answer.status, text, reader.answer.header(b"retry-after"))
+            return []
+        *lines, self._rest = text.split(b"\n")
+        if len(self._rest) > MAX_LINE:
+            raise BadAnswer("a line of more than 1 MiB")
+        out = [self._result(line) for line in lines if line]
+        self.answered += len(out)
+        return out
+
+    def missing(self) -> None:
+        """At the end. Error: ConnectionFailed where blocks were not answered."""
+        if self.answered < self.sent or not self.ended:
+            raise ConnectionFailed(f"the server ended the stream, {self.sent - self.answered} blocks are unanswered")
+
+    def _result(self, line: bytes) -> ImportResult:
+        try:
+            data = json.loads(line)
+            refused = data.get("error")
+            error = None if refused is None else of_problem(refused)
+            done = None if refused is not None else decode(
+                model.Imported, {**data, "new": data["status"] == 201})
+            return ImportResult(int(data["line"]), int(data["status"]), done, error)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+            raise BadAnswer(f"not the answer to a block: {line[:200]!r}") from e
+
+
+class Subscription:
+    """A stream of events that goes on where it was after it broke off.
+
+    ``last`` is the newest id that has come, ``retry`` the seconds to wait before the next
+    connection. Each connection begins with ``request``; its bytes go to ``feed``.
+    """
+
+    def __init__(self, after: Optional[int], kinds: Sequence[str]) -> None:
+        self.last = after
+        self.retry = 2.0
+        self._kinds = ",".join(kinds) or None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets what was half read of the connection before."""
+        self._reader = Reader(None)
+        self._rest = b""
+        self._id: Optional[int] = None
+        self._data: List[bytes] = []
+        self._size = 0
+
+    def request(self, host: str, token: Optional[str]) -> bytes:
+        target = "/v1/events" + query_text(kinds=self._kinds, after=self.last)
+        return Call("GET", target, nothing, accept="text/event-stream").request(host, token)
+
+    @property
+    def open(self) -> bool:
+        """Whether the server has begun its answer."""
+        return self._reader.answer is not None and self._reader.answer.status == 200
+
+    def goes_on(self, error: AccessorError) -> bool:
+        """Whether to connect again after an error: after all but refusals and nonsense."""
+        return error.kind == "connection" or (error.status or 0) >= 500
+
+    def feed(self, data: bytes) -> List[Event]:
+        """Takes bytes that have come; b"" is the end. Errors: that of the server, BadAnswer, ConnectionFailed."""
+        reader = self._reader
+        if data:
+            reader.feed(data)
+        text = self._rest + reader.take()
+        if reader.answer is not None and reader.answer.status != 200:
+            self._rest = text
+            if reader.done:
+                raise of_answer(reader.answer.status, text, reader.answer.header(b"retry-after"))
+            text = b""
+        if not data or reader.done:
+            raise ConnectionFailed("the server ended the stream of events")
+        if not self.open:
+            return []
+        *lines, self._rest = text.split(b"\n")
+        if len(self._rest) > MAX_LINE:
+            raise BadAnswer("a line of more than 1 MiB")
+        return [event for event in map(self._line, lines) if event is not None]
+
+    def _line(self, line: bytes) -> Optional[Event]:
+        line = line.rstrip(b"\r")
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(b":")
+        value = value[1:] if value[:1] == b" " else value
+        if name == b"data":
+            self._size += len(value)
+            if self._size > MAX_LINE:
+                raise BadAnswer("an event of more than 1 MiB")
+            self._data.append(value)
+        elif name == b"id" and value.isdigit() and len(value) < 20:
+            self._id = int(value)
+        elif name == b"retry" and value.isdigit() and len(value) < 8:
+            self.retry = int(value) / 1000
+        return None
+
+    def _dispatch(self) -> Optional[Event]:
+        if self._id is not None:
+            self.last, self._id = self._id, None
+        if not self._data:
+            return None
+        text, self._data, self._size = b"\n".join(self._data), [], 0
+        try:
+            return decode(Event, json.loads(text))
+        except (ValueError, RecursionError) as e:
+            raise BadAnswer(f"not an event: {text[:200]!r}") from e

@@ -33,16 +33,23 @@ class Call(Generic[T]):
     the timeout.
     """
 
-    __slots__ = ("method", "target", "parse", "body", "accept", "kind", "once", "wait", "check", "failed")
+    method = "GET"
+    target = ""
+    body: Optional[bytes] = None
+    accept = JSON
+    kind = JSON
+    once = False
+    wait: float = 0
+    check: Optional[Callable[[Answer], None]] = None
 
     def __init__(
         self, method: str, target: str, parse: Callable[[Answer], T], *, body: Optional[bytes] = None,
         accept: str = JSON, kind: str = JSON, once: bool = False, wait: float = 0,
-        check: Optional[Callable[[Answer], None]] = None, failed: Optional[Callable[[AccessorError], T]] = None,
+        check: Optional[Callable[[Answer], None]] = None,
     ) -> None:
         self.method, self.target, self.parse = method, target, parse
         self.body, self.accept, self.kind, self.once, self.wait = body, accept, kind, once, wait
-        self.check, self.failed = check, failed
+        self.check = check
 
     def request(self, host: str, token: Optional[str]) -> bytes:
         """The request's bytes."""
@@ -66,9 +73,7 @@ class Call(Generic[T]):
             except (ValueError, TypeError, KeyError, AttributeError, struct.error) as e:
                 raise BadAnswer(f"{self.method} {self.target[:200]}: {e}") from e
         error = of_answer(answer.status, answer.body, answer.header(b"retry-after"))
-        if self.failed is None:
-            raise error
-        return self.failed(error)
+        raise error
 
 
 class Pages(Generic[T]):

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, S
 from . import calls, model
 from .calls import Call, Pages
 from .errors import AccessorError, ConnectionFailed, Deadline
-from .http import MAX_BODY, RECV, Answer, Reader, connect, parse_address
+from .http import MAX_BODY, RECV, Answer, Reader, connect, parse_address, whole
 from .model import About, Block, BlockName, Key
 from .reads import BlockReads
 from .streams import ImportResult, Imports, Subscription
@@ -210,12 +210,12 @@ class Client:
     # Sending.
 
     def _do(self, call: Call[T]) -> T:
-        data = call.request(self._address.host, self._new_token())
+        data = call.request(self._address.host, None if self._token is None else self._token())
         answer = None
-        if not call.once:
+        if self._idle and not call.once:
             try:
                 sock = self._idle.pop()
-            except IndexError:
+            except IndexError:  # another thread was faster
                 pass
             else:
                 answer = self._exchange(sock, data, call, True)
@@ -247,37 +247,34 @@ class Client:
 
     def _exchange(self, sock: socket.socket, data: bytes, call: Call[Any], reused: bool) -> Optional[Answer]:
         """Sends a request and reads its answer; None where a connection that was idle had been closed."""
-        timeout = None if self._timeout is None else self._timeout + call.wait
+        timeout = self._timeout
+        if call.wait and timeout is not None:
+            timeout += call.wait
+            _limit(sock, timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        limited = call.wait > 0
-        reader = Reader(self._max_body)
+        reuse = True
         try:
-            if limited:
-                _limit(sock, timeout)
             try:
                 if len(data) <= SMALL:
                     sock.sendall(data)
                 else:
-                    self._send(sock, data, deadline)
+                    reuse = self._send(sock, data, deadline)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # closed: why, the server may have said
-            while True:
-                got = receive(sock)
-                if not got:
-                    if reused and reader.untouched:
-                        sock.close()
-                        return None
-                    raise ConnectionFailed("the server closed the connection before its answer's end")
-                reader.feed(got)
-                if reader.done:
-                    break
-                if deadline is not None:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        raise BlockingIOError
-                    _limit(sock, left + 1e-6)
-                    limited = True
-            if limited:
+                reuse = False  # closed: why, the server may have said
+            got = receive(sock)
+            answer = whole(got, self._max_body)
+            if answer is None:
+                reader = Reader(self._max_body)
+                if reused and not got:
+                    sock.close()
+                    return None
+                while not reader.done:
+                    if not got:
+                        raise ConnectionFailed("the server closed the connection before its answer's end")
+                    reader.feed(got)
+                    if not reader.done:
+                        got = self._receive_until(sock, deadline)
+                answer, reuse = reader.answer, reuse and reader.reusable
                 _limit(sock, self._timeout)
         except BlockingIOError as e:
             sock.close()
@@ -291,14 +288,22 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        if reader.reusable and len(self._idle) < IDLE:
+        if reuse and not call.wait and len(self._idle) < IDLE:
             self._idle.append(sock)
         else:
             sock.close()
-        return reader.answer
+        return answer
 
-    def _send(self, sock: socket.socket, data: bytes, deadline: Optional[float]) -> None:
-        """Sends a large request until the server has answered."""
+    def _receive_until(self, sock: socket.socket, deadline: Optional[float]) -> bytes:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BlockingIOError
+            _limit(sock, left + 1e-6)
+        return receive(sock)
+
+    def _send(self, sock: socket.socket, data: bytes, deadline: Optional[float]) -> bool:
+        """Sends a large request; False where the server has answered before it was all sent."""
         out = memoryview(data)
         while out:
             left = None if deadline is None else deadline - time.monotonic()
@@ -306,8 +311,9 @@ class Client:
             if not ready:
                 raise BlockingIOError
             if ready & ~select.POLLOUT:
-                return
+                return False
             try:
                 out = out[sock.send(out[:1 << 20], socket.MSG_DONTWAIT):]
             except BlockingIOError:
                 pass
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union, cast
 from urllib.parse import quote
 
 from . import model
@@ -65,16 +65,16 @@ class Reads:
         if answer.status < 300 or self.block is None:
             self.about = About(found, int(slot), root)
             self.bind(found)
-            self._mark = f"\r\naccessor-block: {found}\r\n".encode()
+            self._mark = f"\r\nAccessor-Block: {found}\r\n".encode()
 
     def bind(self, block: str) -> None:
         self.block = block
 
     def read(self, key: Key) -> Call[bytes]:
-        return Call("GET", f"{self._base}/state/{key_text(key)}", _body, accept=BINARY, check=self.check)
+        return _Value(self, key)
 
     def get(self, key: Key) -> Call[Optional[bytes]]:
-        return Call("GET", f"{self._base}/state/{key_text(key)}", _body, accept=BINARY, check=self.check, failed=_absent)
+        return _Optional(self, key)
 
     def get_many(self, keys: Sequence[Key]) -> Pages[Optional[bytes]]:
         return _Batches(self, keys)
@@ -100,14 +100,30 @@ class Reads:
         return Call("POST", target, parse, body=json_body(keys=texts), check=self.check)
 
 
-def _body(answer: Answer) -> bytes:
-    return answer.body
+class _Value(Call[T]):
+    """The call that clients do most: made, and its usual answer read, in few steps."""
+
+    accept = BINARY
+
+    def __init__(self, reads: Reads, key: Key) -> None:
+        self.target = f"{reads._base}/state/{key.hex() if isinstance(key, bytes) else key_text(key)}"
+        self.check, self._mark = reads.check, reads._mark
+
+    def answer(self, answer: Answer) -> T:
+        if answer.status == 200 and self._mark and self._mark in answer.head:
+            return cast(T, answer.body)
+        return super().answer(answer)
+
+    def parse(self, answer: Answer) -> T:
+        return cast(T, answer.body)
 
 
-def _absent(error: AccessorError) -> Optional[bytes]:
-    if isinstance(error, AbsentKey):
-        return None
-    raise error
+class _Optional(_Value[Optional[bytes]]):
+    def answer(self, answer: Answer) -> Optional[bytes]:
+        try:
+            return super().answer(answer)
+        except AbsentKey:
+            return None
 
 
 class _Batches(Pages[Optional[bytes]]):

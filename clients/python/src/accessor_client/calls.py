@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Option
 from urllib.parse import quote
 
 from . import model
-from .errors import AccessorError, BadAnswer, DraftOver, UnknownDraft, UnknownPin, of_answer
+from .errors import AccessorError, BadAnswer, DraftOver, UnknownDraft, UnknownPin, of_problem
 from .http import Answer
 from .model import About, Block, BlockName, Key, decode, hash_of, whole_hash
 
@@ -72,8 +72,18 @@ class Call(Generic[T]):
                 raise
             except (ValueError, TypeError, KeyError, AttributeError, struct.error) as e:
                 raise BadAnswer(f"{self.method} {self.target[:200]}: {e}") from e
-        error = of_answer(answer.status, answer.body, answer.header(b"retry-after"))
-        raise error
+        raise of_answer(answer)
+
+
+def of_answer(answer: Answer) -> AccessorError:
+    """The error that an answer is. One that is no problem is a BadAnswer with the status."""
+    after = answer.header(b"retry-after")
+    try:
+        error = of_problem(answer.json(), float(after) if after is not None and after.isdigit() else None)
+    except (ValueError, TypeError):
+        error = BadAnswer(f"status {answer.status} with a body that is no problem: {answer.body[:200]!r}")
+    error.status = answer.status
+    return error
 
 
 class Pages(Generic[T]):
@@ -106,8 +116,11 @@ def query_text(**params: Union[None, str, int]) -> str:
 def block_text(name: BlockName) -> str:
     """A block's name as it stands in a request."""
     if isinstance(name, bytes):
-        return hash_of(name, "block")
-    return whole_hash(name) or str(name)
+        name = hash_of(name, "block")
+    found = whole_hash(name)
+    if found is None:
+        return str(name)
+    return "0x" + found if found.isdigit() else found  # else it would be a slot
 
 
 def key_text(key: Key) -> str:

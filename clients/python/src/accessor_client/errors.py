@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Dict, List, Optional, Type
 
 from .model import About, Holder, Obstacle, decode
@@ -363,15 +362,4 @@ def of_problem(data: Any, retry_after: Optional[float] = None) -> AccessorError:
         error.candidates = [decode(About, c) for c in data["candidates"]]
     if data.get("obstacles") is not None:
         error.obstacles = [decode(Obstacle, o) for o in data["obstacles"]]
-    return error
-
-
-def of_answer(status: int, body: bytes, retry_after: Optional[bytes]) -> AccessorError:
-    """The error that an answer is. One that is no problem is a BadAnswer with the status."""
-    try:
-        wait = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-        error = of_problem(json.loads(body), wait)
-    except (ValueError, TypeError, RecursionError):
-        error = BadAnswer(f"status {status} with a body that is no problem: {body[:200]!r}")
-    error.status = status
     return error

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from .errors import BadAnswer
 
 MAX_HEAD = 64 << 10
+MAX_CHUNK_LINE = 1 << 10
 MAX_PROBLEM = 1 << 20
 MAX_BODY = 256 << 20
 RECV = 64 << 10
@@ -197,14 +198,14 @@ class Reader:
         self._raw = b""
         while True:
             if self._left < 0:  # a chunk's first line
-                end = data.find(b"\r\n", at)
-                if end < 0 or end - at > 16:
-                    if len(data) - at > 17:
-                        raise BadAnswer(f"not a chunk's length: {data[at:at + 17]!r}")
+                end = data.find(b"\r\n", at, at + MAX_CHUNK_LINE)
+                if end < 0:
+                    if len(data) - at >= MAX_CHUNK_LINE:
+                        raise BadAnswer(f"not a chunk's length: {data[at:at + 80]!r}")
                     self._raw = data[at:]
                     return
-                digits = data[at:end]
-                if not digits or digits.strip(b"0123456789abcdefABCDEF"):
+                digits = data[at:end].partition(b";")[0].rstrip()
+                if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
                     raise BadAnswer(f"not a chunk's length: {digits!r}")
                 size = int(digits, 16)
                 self._room(size)

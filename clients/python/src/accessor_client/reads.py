@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import gt, lt
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Union, cast
 from urllib.parse import quote
 
@@ -62,8 +63,8 @@ class Reads:
         if found is None or root is None or not slot.isdigit() or len(slot) > 10:
             raise BadAnswer("an answer that doesn't say which block it is about")
         expect("block", found, self.block)
-        if answer.status < 300 or self.block is None:
-            self.about = About(found, int(slot), root)
+        self.about = About(found, int(slot), root)
+        if not self._mark:
             self.bind(found)
             self._mark = f"\r\nAccessor-Block: {found}\r\n".encode()
 
@@ -149,7 +150,7 @@ class BlockReads(Reads):
 
     def bind(self, block: str) -> None:
         super().bind(block)
-        self._base = f"/v1/blocks/{block}"
+        self._base = f"/v1/blocks/{block_text(block)}"
 
     def info(self) -> Call[model.BlockInfo]:
         return Call("GET", self._base, of(model.BlockInfo), check=self.check)
@@ -185,7 +186,7 @@ class _Scan(Pages[Tuple[bytes, bytes]]):
         reverse: bool, page: int, values: bool,
     ) -> None:
         self._reads, self._values, self._reverse = reads, values, reverse
-        self._last: Optional[bytes] = None
+        self._next: Optional[bytes] = None  # the first key of the next page
         self._params: Dict[str, Union[None, str, int]] = {
             "prefix": _bound(prefix), "from": _bound(start), "to": _bound(stop), "limit": page,
             "reverse": "true" if reverse else None, "values": None if values else "false",
@@ -202,13 +203,19 @@ class _Scan(Pages[Tuple[bytes, bytes]]):
             pairs = [(unhex(key), unhex(value)) for key, value in page["pairs"]]
         else:
             pairs = [(unhex(pair[0]), b"") for pair in page["pairs"]]
-        if page.get("next") is None:
+        order = [pair[0] for pair in pairs]
+        following = page.get("next")
+        if following is None:
             self.done = True
-            return pairs
-        following = unhex(page["next"])
-        if not pairs or (following >= pairs[-1][0]) is self._reverse or following == pairs[-1][0]:
+        elif not pairs:
             raise BadAnswer("a page of pairs that doesn't go on")
-        self._params["from"] = following.hex()
+        else:
+            order.append(unhex(following))
+            self._params["from"] = order[-1].hex()
+        before = gt if self._reverse else lt
+        if not all(map(before, order, order[1:])) or (self._next is not None and order[:1] != [self._next]):
+            raise BadAnswer("keys out of order")
+        self._next = order[-1] if following is not None else None
         return pairs
 
 

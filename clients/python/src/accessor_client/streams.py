@@ -6,8 +6,8 @@ import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import model
-from .calls import LINES, Call, nothing, query_text
-from .errors import AccessorError, BadAnswer, ConnectionFailed, of_answer, of_problem
+from .calls import LINES, Call, nothing, of_answer, query_text
+from .errors import AccessorError, BadAnswer, ConnectionFailed, of_problem
 from .http import Reader
 from .model import Block, Event, decode
 
@@ -69,12 +69,11 @@ class Imports:
         reader.feed(data)
         if reader.answer is None:
             return []
-        text = self._rest + reader.take()
         if reader.answer.status != 200:
-            self._rest = text
             if reader.done:
-                raise of_answer(reader.answer.status, text, reader.answer.header(b"retry-after"))
+                raise of_answer(reader.answer)
             return []
+        text = self._rest + reader.take()
         *lines, self._rest = text.split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise BadAnswer("a line of more than 1 MiB")
@@ -138,17 +137,13 @@ class Subscription:
         reader = self._reader
         if data:
             reader.feed(data)
-        text = self._rest + reader.take()
-        if reader.answer is not None and reader.answer.status != 200:
-            self._rest = text
-            if reader.done:
-                raise of_answer(reader.answer.status, text, reader.answer.header(b"retry-after"))
-            text = b""
+        if reader.done and reader.answer is not None and reader.answer.status != 200:
+            raise of_answer(reader.answer)
         if not data or reader.done:
             raise ConnectionFailed("the server ended the stream of events")
         if not self.open:
             return []
-        *lines, self._rest = text.split(b"\n")
+        *lines, self._rest = (self._rest + reader.take()).split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise BadAnswer("a line of more than 1 MiB")
         return [event for event in map(self._line, lines) if event is not None]

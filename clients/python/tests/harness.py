@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -114,7 +115,5 @@ class ServerCase(unittest.TestCase):
 
 def recorded(path: Path) -> List[Dict[str, Any]]:
     """The blocks of a recording."""
-    import json
-
     with open(path) as lines:
         return [line for line in map(json.loads, lines) if line["type"] == "block"]

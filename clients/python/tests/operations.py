@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional
 
@@ -48,7 +50,8 @@ class Blocking:
                     break
             return out
 
-        return await self.run(take)
+        found: List[Any] = await self.run(take)
+        return found
 
     async def draft_scope(self, client: Client, a: Dict[str, Any]) -> str:
         def work() -> str:
@@ -314,7 +317,6 @@ class FakeServer:
     """Answers requests by texts, whatever they are."""
 
     def __init__(self, path: str, answers: List[List[str]]) -> None:
-        import socket
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(16)
@@ -323,7 +325,6 @@ class FakeServer:
         self.thread.start()
 
     def serve(self) -> None:
-        import time
         count = 0
         while True:
             try:
@@ -339,13 +340,11 @@ class FakeServer:
                     if not data:
                         break
                     head += data
-                for i, text in enumerate(texts):
-                    if i:
-                        time.sleep(0.02)
+                for text in texts:  # also before the first: a stream of blocks is sent by then
+                    time.sleep(0.02)
                     connection.sendall(text.encode())
 
     def close(self) -> None:
-        import socket
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

@@ -85,7 +85,7 @@ def matches(pattern: Any, value: Any) -> bool:
             and not isinstance(pattern, bool) and not isinstance(value, bool) and pattern == value
         )
     name = next(iter(pattern), "")
-    arg = pattern.get(name)
+    arg: Any = pattern.get(name)
     if name == "$any":
         return value is not None
     if name == "$len":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import time
 import unittest
@@ -16,7 +15,7 @@ from harness import CONFORMANCE, Server
 from operations import Asyncio, Blocking, FakeServer, Operations, problem
 from patterns import expand, matches, pick
 
-SCENARIOS = Path(os.environ.get("ACCESSOR_SCENARIOS", CONFORMANCE / "scenarios"))
+SCENARIOS = CONFORMANCE / "scenarios"
 
 
 class Run:

@@ -241,9 +241,13 @@ class AsyncEvents:
 
     async def __aenter__(self) -> AsyncEvents:
         if not self._began:
-            await self._connect()
-            while not self._stream.open:
-                await self._receive(self._client._timeout)
+            try:
+                await self._connect()
+                while not self._stream.open:
+                    await self._receive(self._client._timeout)
+            except BaseException:
+                self._drop()
+                raise
             self._began = True
         return self
 

@@ -124,6 +124,8 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes from the connection. Error: BadAnswer."""
+        if self.done:
+            raise BadAnswer("bytes after an answer's end")
         if self.answer is None:
             data = self._raw + data
             end = data.find(b"\r\n\r\n")
@@ -229,12 +231,13 @@ class Reader:
                 return
 
     def _last(self, rest: bytes) -> None:
-        if len(rest) < 4:
-            self._raw = b"0" + rest
-        elif rest[:4] != b"\r\n\r\n":
-            raise BadAnswer("an answer with trailers")
+        end = rest.find(b"\r\n\r\n")  # what stands before that are trailers
+        if end >= 0:
+            self._end(b"", len(rest) > end + 4)
+        elif len(rest) > MAX_CHUNK_LINE:
+            raise BadAnswer(f"trailers of more than {MAX_CHUNK_LINE} bytes")
         else:
-            self._end(b"", len(rest) > 4)
+            self._raw = b"0" + rest
 
 
 def whole(data: bytes, limit: int) -> Optional[Answer]:

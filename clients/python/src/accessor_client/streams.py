@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from collections import deque
+from typing import Any, Deque, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import model
-from .calls import LINES, Call, nothing, of_answer, query_text
+from .calls import LINES, Call, expect, nothing, of_answer, query_text
 from .errors import AccessorError, BadAnswer, ConnectionFailed, of_problem
 from .http import Reader
-from .model import Block, Event, decode
+from .model import Block, Event, decode, whole_hash
 
 MAX_LINE = 1 << 20
 
@@ -31,8 +32,9 @@ class Imports:
 
     def __init__(self, window: int) -> None:
         self.reader = Reader(None)
-        self.sent = self.answered = 0
         self.ended = False  # nothing more will be sent
+        self._unanswered: Deque[Optional[str]] = deque()
+        self._last: Optional[ImportResult] = None
         self._window = max(1, window)
         self._rest = b""
 
@@ -47,13 +49,13 @@ class Imports:
 
     @property
     def room(self) -> bool:
-        return not self.ended and self.sent - self.answered < self._window
+        return not self.ended and len(self._unanswered) < self._window
 
     def line(self, block: Union[Block, Mapping[str, Any]]) -> bytes:
         """A block's line as it is sent."""
         data = block.to_json() if isinstance(block, Block) else dict(block)
         text = json.dumps(data).encode() + b"\n"
-        self.sent += 1
+        self._unanswered.append(whole_hash(data.get("hash")))
         return b"%x\r\n%s\r\n" % (len(text), text)
 
     def last(self) -> bytes:
@@ -77,14 +79,15 @@ class Imports:
         *lines, self._rest = text.split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise BadAnswer("a line of more than 1 MiB")
-        out = [self._result(line) for line in lines if line]
-        self.answered += len(out)
-        return out
+        return [self._result(line) for line in lines if line]
 
     def missing(self) -> None:
-        """At the end. Error: ConnectionFailed where blocks were not answered."""
-        if self.answered < self.sent or not self.ended:
-            raise ConnectionFailed(f"the server ended the stream, {self.sent - self.answered} blocks are unanswered")
+        """At the end. Errors where blocks were not answered: ConnectionFailed if the server said why, BadAnswer."""
+        if self._unanswered or not self.ended:
+            text = f"the server ended the stream, {len(self._unanswered)} blocks are unanswered"
+            if self._last is None or self._last.error is None:
+                raise BadAnswer(text)
+            raise ConnectionFailed(f"{text}: {self._last.error}")
 
     def _result(self, line: bytes) -> ImportResult:
         try:
@@ -93,9 +96,16 @@ class Imports:
             error = None if refused is None else of_problem(refused)
             done = None if refused is not None else decode(
                 model.Imported, {**data, "new": data["status"] == 201})
-            return ImportResult(int(data["line"]), int(data["status"]), done, error)
+            result = self._last = ImportResult(int(data["line"]), int(data["status"]), done, error)
+        except AccessorError:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
             raise BadAnswer(f"not the answer to a block: {line[:200]!r}") from e
+        if error is not None and not self._unanswered:
+            raise error  # the stream's end, not a block's
+        want = self._unanswered.popleft() if self._unanswered else ""
+        expect("block", error.block or want if error is not None else done and done.hash, want)
+        return result
 
 
 class Subscription:
@@ -126,7 +136,12 @@ class Subscription:
     @property
     def open(self) -> bool:
         """Whether the server has begun its answer."""
-        return self._reader.answer is not None and self._reader.answer.status == 200
+        answer = self._reader.answer
+        if answer is None or answer.status != 200:
+            return False
+        if not (answer.header(b"content-type") or b"").startswith(b"text/event-stream"):
+            raise BadAnswer("not a stream of events")
+        return True
 
     def goes_on(self, error: AccessorError) -> bool:
         """Whether to connect again after an error: after all but refusals and nonsense."""
@@ -139,9 +154,10 @@ class Subscription:
             reader.feed(data)
         if reader.done and reader.answer is not None and reader.answer.status != 200:
             raise of_answer(reader.answer)
+        begun = self.open
         if not data or reader.done:
             raise ConnectionFailed("the server ended the stream of events")
-        if not self.open:
+        if not begun:
             return []
         *lines, self._rest = (self._rest + reader.take()).split(b"\n")
         if len(self._rest) > MAX_LINE:

@@ -245,9 +245,13 @@ class Events:
         self._again = 0.0  # when to connect
         self._closed = threading.Event()
         self._reading = threading.Lock()
-        self._connect(None)
-        while not self._stream.open:
-            self._receive(client._timeout)
+        try:
+            self._connect()
+            while not self._stream.open:
+                self._receive(client._timeout)
+        except BaseException:
+            self._drop()
+            raise
 
     def __enter__(self) -> Events:
         return self
@@ -296,7 +300,7 @@ class Events:
                 if pause > 0:
                     self._closed.wait(pause if left is None else min(left, pause))
                     return
-                self._connect(left)
+                self._connect()
             self._receive(left)
         except AccessorError as e:
             self._drop()
@@ -305,7 +309,7 @@ class Events:
                 raise
             self._again = time.monotonic() + max(self._stream.retry, e.retry_after or 0)
 
-    def _connect(self, left: Optional[float]) -> None:
+    def _connect(self) -> None:
         self._stream.begin()
         self._sock = self._client._connect()
         self._heard = time.monotonic()

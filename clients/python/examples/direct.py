@@ -1,0 +1,63 @@
+"""Bulk reads: pins a block and reads its checkpoint with rocksdict, without the server.
+
+    python direct.py ./accessor.sock [block]
+
+docs/FORMAT.md tells what a checkpoint holds: at key 00 the record of its block, at
+01 ++ key a value with 00 in front, or 01 where the key is absent.
+"""
+
+import sys
+import time
+from typing import Iterator, Optional, Tuple
+
+from rocksdict import AccessType, Options, Rdict
+
+from accessor_client import Client
+
+
+class Checkpoint:
+    """A pinned directory, read-only. Closing the pin ends it: close this first."""
+
+    def __init__(self, directory: str, block: str) -> None:
+        options = Options(raw_mode=True)
+        options.create_if_missing(False)
+        options.set_max_open_files(-1)
+        self._db = Rdict(directory, options, access_type=AccessType.read_only())
+        record = self._db.get(b"\0")
+        if not isinstance(record, bytes) or record[3:35].hex() != block:  # after 00: version, flags, hash
+            raise ValueError(f"{directory} is not the state of block {block}")
+
+    def get(self, key: bytes) -> Optional[bytes]:
+        found = self._db.get(b"\1" + key)
+        return found[1:] if isinstance(found, bytes) and found[:1] == b"\0" else None
+
+    def items(self) -> Iterator[Tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=b"\1"):
+            if not isinstance(key, bytes) or key[:1] != b"\1":
+                return
+            if isinstance(value, bytes) and value[:1] == b"\0":
+                yield key[1:], value[1:]
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def main() -> None:
+    with Client(sys.argv[1]) as client, client.pin(*sys.argv[2:] or ["head"], ttl=60, directory=True) as pin:
+        assert pin.directory is not None and pin.info is not None
+        checkpoint = Checkpoint(pin.directory, pin.info.block)
+        try:
+            view = client.at(pin.info.block)
+            started = time.perf_counter()
+            direct = list(checkpoint.items())
+            between = time.perf_counter()
+            socket = list(view.items())
+            ended = time.perf_counter()
+            assert direct == socket and all(checkpoint.get(key) == value for key, value in direct)
+            print(f"{len(direct)} pairs, the same; {between - started:.4f} s directly, {ended - between:.4f} s by the socket")
+        finally:
+            checkpoint.close()
+
+
+if __name__ == "__main__":
+    main()

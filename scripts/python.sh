@@ -34,7 +34,7 @@ if [ -z "${ACCESSOR_BIN:-}" ]; then
   go build -o build/test/accessor ./cmd/accessor
   ACCESSOR_BIN=$PWD/build/test/accessor
 fi
-export ACCESSOR_BIN ACCESSOR_ROCKSDICT=1 PYTHONDONTWRITEBYTECODE=1
+export ACCESSOR_BIN PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH=$PWD/clients/python/src:$PWD/clients/python/tests
 
 cd clients/python
@@ -45,18 +45,18 @@ say "tests, by the blocking and the asyncio client side by side"
 # Most of their time is waiting for servers.
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-run() { "$venv/bin/python" -W error::ResourceWarning -m unittest -v "$@" >"$logs/$1$3" 2>&1; }
+run() { "$venv/bin/python" -m unittest -v "$@" >"$logs/$1${3:-}" 2>&1; }
 pids=()
 run test_conformance -k _blocking & pids+=($!)
 run test_conformance -k _asyncio & pids+=($!)
-run discover -s tests -p 'test_[!c]*.py' & pids+=($!)
+run test_http test_proof test_package & pids+=($!)
 failed=0
 for pid in "${pids[@]}"; do
   wait "$pid" || failed=1
 done
 cat "$logs"/*
 [ $failed = 0 ] || die "tests failed: see above"
-count=$(sed -n 's/^Ran \([0-9]*\) tests.*/\1/p' "$logs"/* | paste -sd+ | bc)
+count=$(awk '/^Ran [0-9]+ tests/ { n += $2 } END { print n + 0 }' "$logs"/*)
 say "$count tests passed, Python $version"
 
 say "wheel"

@@ -8,7 +8,7 @@ docs/FORMAT.md tells what a checkpoint holds: at key 00 the record of its block,
 
 import sys
 import time
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from rocksdict import AccessType, Options, Rdict
 
@@ -28,8 +28,12 @@ class Checkpoint:
             raise ValueError(f"{directory} is not the state of block {block}")
 
     def get(self, key: bytes) -> Optional[bytes]:
-        found = self._db.get(b"\1" + key)
-        return found[1:] if isinstance(found, bytes) and found[:1] == b"\0" else None
+        return _value(self._db.get(b"\1" + key))
+
+    def get_many(self, keys: List[bytes]) -> List[Optional[bytes]]:
+        """In one call, which costs less a key."""
+        found = self._db.get([b"\1" + key for key in keys])
+        return [_value(value) for value in found or ()]
 
     def items(self) -> Iterator[Tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=b"\1"):
@@ -40,6 +44,10 @@ class Checkpoint:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _value(found: object) -> Optional[bytes]:
+    return found[1:] if isinstance(found, bytes) and found[:1] == b"\0" else None
 
 
 def main() -> None:
@@ -54,6 +62,8 @@ def main() -> None:
             socket = list(view.items())
             ended = time.perf_counter()
             assert direct == socket and all(checkpoint.get(key) == value for key, value in direct)
+            assert checkpoint.get_many([key for key, _ in direct]) == [value for _, value in direct]
+            assert checkpoint.get(bytes(31)) is None
             print(f"{len(direct)} pairs, the same; {between - started:.4f} s directly, {ended - between:.4f} s by the socket")
         finally:
             checkpoint.close()

@@ -68,6 +68,8 @@ class Readme(unittest.TestCase):
 
 
 class Examples(unittest.TestCase):
+    """rocksdict must be there: scripts/python.sh installs it."""
+
     def run_example(self, name: str, *args: str) -> str:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(
@@ -91,12 +93,6 @@ class Examples(unittest.TestCase):
         self.assertRegex(lines[-1], r"^event  head 11 ")
 
     def test_direct(self) -> None:
-        try:
-            import rocksdict  # noqa: F401
-        except ImportError:
-            if os.environ.get("ACCESSOR_ROCKSDICT"):
-                raise
-            self.skipTest("no rocksdict here: scripts/python.sh installs it")
         with Server(CONFORMANCE / "chain.jsonl") as server:
             self.assertRegex(self.run_example("examples/direct.py", server.path), r"^57 pairs, the same")
 
@@ -108,11 +104,12 @@ class Examples(unittest.TestCase):
             client.import_block(block)
             keys = server.folder / "keys"
             keys.write_text("\n".join(k.hex() for k in puts))
-            out = json.loads(self.run_example(
-                "bench.py", "--socket", server.path, "--block", block.hash, "--keys", str(keys), "--requests", "40",
-                "--scan-block", block.hash))
+            with client.pin(block.hash, directory=True) as pin:
+                out = json.loads(self.run_example(
+                    "bench.py", "--socket", server.path, "--block", block.hash, "--keys", str(keys),
+                    "--requests", "40", "--scan-block", block.hash, "--pin", str(pin.directory)))
         self.assertEqual(out["scan_pairs"], 1557)
-        for name in ("read_us", "raw_us", "batch_ms", "scan_rss_bytes", "scan_seconds", "socket_reads"):
+        for name in ("read_us", "raw_us", "batch_ms", "scan_rss_bytes", "scan_seconds", "socket_reads", "direct_reads"):
             self.assertGreater(out[name], 0, name)
 
 

@@ -116,11 +116,11 @@ class AsyncClient:
     async def pins(self) -> List[model.PinInfo]:
         return await self._do(calls.pins())
 
-    def draft(self, parent: str, slot: int, *, owner: str = "", ttl: Optional[float] = None) -> Opening[AsyncDraft]:
+    def draft(self, parent: BlockName, slot: int, *, owner: str = "", ttl: Optional[float] = None) -> Opening[AsyncDraft]:
         """``await`` it, or use it by ``async with``."""
 
         async def begin() -> AsyncDraft:
-            info = await self._do(calls.begin_draft(model.hash_of(parent, "parent"), slot, owner, ttl))
+            info = await self._do(calls.begin_draft(parent, slot, owner, ttl))
             return AsyncDraft(self, info.id, info)
 
         return Opening(begin)

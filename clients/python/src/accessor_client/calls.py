@@ -297,13 +297,13 @@ def pins() -> Call[List[model.PinInfo]]:
     return Call("GET", "/v1/pins", lambda a: decode(List[model.PinInfo], a.json()["pins"]))
 
 
-def begin_draft(parent: str, slot: int, owner: str, ttl: Optional[float]) -> Call[model.DraftInfo]:
+def begin_draft(parent: BlockName, slot: int, owner: str, ttl: Optional[float]) -> Call[model.DraftInfo]:
     def parse(answer: Answer) -> model.DraftInfo:
         found = decode(model.DraftInfo, answer.json())
-        expect("block", found.parent.block, parent)
+        expect("block", found.parent.block, whole_hash(parent))
         return found
 
-    body = json_body(parent=parent, slot=slot, owner=owner or None, ttl_ms=milliseconds(ttl))
+    body = json_body(parent=block_text(parent), slot=slot, owner=owner or None, ttl_ms=milliseconds(ttl))
     return Call("POST", "/v1/drafts", parse, body=body, once=True)
 
 

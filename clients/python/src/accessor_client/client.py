@@ -30,7 +30,7 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 def _after_fork() -> None:
     # A connection that parent and child share would give each the other's answers.
     for client in list(_clients):
-        client._idle = []
+        client.close()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -180,9 +180,9 @@ class Client:
         """This client's pins; for operators, all."""
         return self._do(calls.pins())
 
-    def draft(self, parent: str, slot: int, *, owner: str = "", ttl: Optional[float] = None) -> Draft:
-        """Begins a block on a parent, by its hash, with a lease of ttl seconds: 30 by default, at most 60."""
-        info = self._do(calls.begin_draft(model.hash_of(parent, "parent"), slot, owner, ttl))
+    def draft(self, parent: BlockName, slot: int, *, owner: str = "", ttl: Optional[float] = None) -> Draft:
+        """Begins a block on a parent, with a lease of ttl seconds: 30 by default, at most 60."""
+        info = self._do(calls.begin_draft(parent, slot, owner, ttl))
         return Draft(self, info.id, info)
 
     def attach_draft(self, id: str) -> Draft:

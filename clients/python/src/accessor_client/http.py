@@ -232,10 +232,10 @@ class Reader:
 
     def _last(self, rest: bytes) -> None:
         end = rest.find(b"\r\n\r\n")  # what stands before that are trailers
+        if end > MAX_CHUNK_LINE or (end < 0 and len(rest) > MAX_CHUNK_LINE):
+            raise BadAnswer(f"trailers of more than {MAX_CHUNK_LINE} bytes")
         if end >= 0:
             self._end(b"", len(rest) > end + 4)
-        elif len(rest) > MAX_CHUNK_LINE:
-            raise BadAnswer(f"trailers of more than {MAX_CHUNK_LINE} bytes")
         else:
             self._raw = b"0" + rest
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import unittest
 
-from accessor_client import AsyncClient, BadProof, Proof, item_key
+from accessor_client import BadProof, Proof, item_key
 from accessor_client.proof import KEY
 from harness import ServerCase
 

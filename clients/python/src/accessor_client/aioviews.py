@@ -16,7 +16,7 @@ from . import calls, model
 from .calls import Call, Pages
 from .errors import AccessorError, ConnectionFailed, Deadline
 from .http import RECV
-from .model import About, BlockName, Event, Key
+from .model import About, Event, Key
 from .proof import Proof
 from .reads import BlockReads, Reads, VerifiedReads
 from .streams import Subscription

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from . import model
 from .calls import BINARY, U32, Call, Pages, block_text, expect, json_body, key_text, of, query_text
-from .errors import AbsentKey, AccessorError, BadAnswer, BadProof
+from .errors import AbsentKey, BadAnswer, BadProof
 from .http import Answer
 from .model import About, BlockName, Key, decode, hash_of, whole_hash
 from .proof import KEY, Proof, Proved, item_key

@@ -2,7 +2,8 @@
 # Checks the Python client: mypy --strict, its tests with every scenario of
 # clients/conformance, and a wheel, built into build/python and imported in a
 # fresh environment. Uses $PYTHON (python3), 3.9 or newer, and the program
-# $ACCESSOR_BIN (built where it isn't set).
+# $ACCESSOR_BIN (built where it isn't set). Exit status 77: the tools that it needs
+# from PyPI can't be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -23,8 +24,10 @@ if [ ! -e "$mark" ]; then
   say "making an environment of Python $version"
   rm -rf "$venv"
   "$python" -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check --only-binary :all: "${tools[@]}" ||
-    die "pip could not install ${tools[*]}"
+  if ! "$venv/bin/pip" install -q --disable-pip-version-check --only-binary :all: "${tools[@]}"; then
+    say "pip could not install ${tools[*]}"
+    exit 77
+  fi
   touch "$mark"
 fi
 

@@ -319,10 +319,8 @@ func answer(c net.Conn, texts []string) {
 			break
 		}
 	}
-	for i, text := range texts {
-		if i > 0 {
-			time.Sleep(20 * time.Millisecond)
-		}
+	for _, text := range texts {
+		time.Sleep(20 * time.Millisecond)
 		if _, err := fmt.Fprint(c, text); err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ from .http import Answer
 from .model import About, Block, BlockName, Key, decode, hash_of, whole_hash
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -50,6 +51,13 @@ class Call(Generic[T]):
         self.method, self.target, self.parse = method, target, parse
         self.body, self.accept, self.kind, self.once, self.wait = body, accept, kind, once, wait
         self.check = check
+
+    def then(self, parse: Callable[[Answer], U]) -> Call[U]:
+        """The same request, its answer read otherwise."""
+        return Call(
+            self.method, self.target, parse, body=self.body, accept=self.accept, kind=self.kind, once=self.once,
+            wait=self.wait, check=self.check,
+        )
 
     def request(self, host: str, token: Optional[str]) -> bytes:
         """The request's bytes."""

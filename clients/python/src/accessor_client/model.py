@@ -97,6 +97,7 @@ class BlockInfo(About):
     head: bool
     finalized: bool
     anchor: bool
+    checkpoint: bool  #: whether it has one; all can be read
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,8 @@ class Status:
     cache_ready: bool
     disk_bytes: int
     disk_budget: int
+    oldest_event: int = 0  #: position of the oldest that is kept; 0: there is none
+    newest_event: int = 0
     anchor: Optional[About] = None
     finalized: Optional[About] = None
     head: Optional[About] = None

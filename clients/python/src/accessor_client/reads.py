@@ -7,7 +7,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar, Uni
 from urllib.parse import quote
 
 from . import model
-from .calls import BINARY, U32, Call, Pages, block_text, expect, json_body, key_text, of, query_text
+from .calls import BINARY, JSON, U32, Call, Pages, block_text, expect, json_body, key_text, of, query_text
 from .errors import AbsentKey, BadAnswer, BadProof
 from .http import Answer
 from .model import About, BlockName, Key, decode, hash_of, whole_hash
@@ -83,9 +83,8 @@ class Reads:
     def batch(self, keys: Sequence[Key]) -> Call[List[Optional[bytes]]]:
         """One batch, of at most MAX_KEYS keys."""
         target, count = self._base + "/state", len(keys)
-        raw = [k for k in keys if isinstance(k, bytes)]
-        if len(raw) == count:
-            body = b"".join([part for k in raw for part in (U32.pack(len(k)), k)])
+        body = _frames(keys)
+        if body is not None:
             return Call(
                 "POST", target, lambda a: values_of(a.body, count), body=body, accept=BINARY, kind=BINARY,
                 check=self.check,
@@ -97,8 +96,20 @@ class Reads:
                 raise BadAnswer(f"{len(values)} values of {count} keys")
             return values
 
-        texts = [k.hex() if isinstance(k, bytes) else k for k in keys]
-        return Call("POST", target, parse, body=json_body(keys=texts), check=self.check)
+        return Call("POST", target, parse, body=_texts(keys), check=self.check)
+
+
+def _frames(keys: Sequence[Key]) -> Optional[bytes]:
+    """Keys as the body of a batch in binary form; None where they are not all bytes."""
+    raw = [k for k in keys if isinstance(k, bytes)]
+    if len(raw) < len(keys):
+        return None
+    return b"".join([part for k in raw for part in (U32.pack(len(k)), k)])
+
+
+def _texts(keys: Sequence[Key]) -> bytes:
+    """Keys as the body of a batch in JSON."""
+    return json_body(keys=[k.hex() if isinstance(k, bytes) else k for k in keys])
 
 
 class _Value(Call[T]):
@@ -164,20 +175,22 @@ class BlockReads(Reads):
         return _Scan(self, prefix, start, stop, reverse, page, values)
 
     def prove(self, keys: Sequence[Key]) -> Call[Proof]:
-        query = "&".join(f"key={quote(k.hex() if isinstance(k, bytes) else k, safe='')}" for k in keys)
-        return self._prove(query)
+        body = _frames(keys)
+        kind = JSON if body is None else BINARY
+        return Call(
+            "POST", self._base + "/proof", self._statement, body=_texts(keys) if body is None else body, kind=kind,
+            accept=BINARY, check=self.check,
+        )
 
     def prove_range(self, start: bytes, end: bytes, most: Optional[int]) -> Call[Proof]:
-        return self._prove(query_text(from_=start.hex(), to=end.hex(), max=most)[1:])
+        query = query_text(from_=start.hex(), to=end.hex(), max=most)
+        return Call("GET", f"{self._base}/proof{query}", self._statement, accept=BINARY, check=self.check)
 
-    def _prove(self, query: str) -> Call[Proof]:
-        def parse(answer: Answer) -> Proof:
-            proof = Proof.decode(answer.body)
-            if proof.block != self.block:
-                raise BadProof(f"a proof about block {proof.block}, not {self.block}")
-            return proof
-
-        return Call("GET", f"{self._base}/proof?{query}", parse, accept=BINARY, check=self.check)
+    def _statement(self, answer: Answer) -> Proof:
+        proof = Proof.decode(answer.body)
+        if proof.block != self.block:
+            raise BadProof(f"a proof about block {proof.block}, not {self.block}")
+        return proof
 
 
 class _Scan(Pages[Tuple[bytes, bytes]]):
@@ -226,7 +239,7 @@ def _bound(key: Optional[Key]) -> Optional[str]:
 class VerifiedReads(BlockReads):
     """Reads of which each value, and each absence, is checked against a root by its proof."""
 
-    batch_size = 100  # keys of a proof: their request fits into a line of 8 KiB
+    batch_size = 1000  # keys of a proof, which is checked as a whole
 
     def __init__(self, name: BlockName, root: str) -> None:
         super().__init__(name)
@@ -239,7 +252,7 @@ class VerifiedReads(BlockReads):
                 raise BadProof("a proof of other keys than asked for")
             return use(proof.verify(self.root))
 
-        return Call("GET", call.target, parse, accept=BINARY, check=self.check)
+        return call.then(parse)
 
     def get(self, key: Key) -> Call[Optional[bytes]]:
         raw = item_key(key)
@@ -310,7 +323,7 @@ class _VerifiedScan(Pages[Tuple[bytes, bytes]]):
                 self._next = proved.next
             return list(proof.pairs)
 
-        return Call("GET", asked.target, parse, accept=BINARY, check=self._reads.check)
+        return asked.then(parse)
 
 
 def _lead(key: Optional[Key]) -> bytes:

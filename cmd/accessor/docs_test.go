@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,45 +9,99 @@ import (
 	"testing"
 )
 
-// TestReadmeIsTrue runs the commands of README.md: the blocks behind "<!-- run
-// -->" as they stand, in one folder, in order. Of make it checks that the targets
-// are there; the benchmark it runs small.
+// TestReadmeIsTrue runs the commands of README.md in one folder, in order. Of make it
+// checks that the targets are there; the benchmark it runs small, the Go story as a
+// program, and what needs Python or Rust where these are there. Code in other languages
+// must be that of the stories in clients, which it names.
 func TestReadmeIsTrue(t *testing.T) {
-	root := filepath.Join("..", "..")
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	readme := readFile(t, root, "README.md")
+	makefile := readFile(t, root, "Makefile")
 	targets := regexp.MustCompile("(?:^|[`\\s])make ([a-z][a-z-]*)")
-	for _, m := range targets.FindAllStringSubmatch(string(readme), -1) {
-		if m[1] != "git" && !bytes.Contains(makefile, []byte("\n"+m[1]+":")) {
+	for _, m := range targets.FindAllStringSubmatch(readme, -1) {
+		if m[1] != "git" && !strings.Contains(makefile, "\n"+m[1]+":") {
 			t.Errorf("README names make %s, the Makefile has no such target", m[1])
 		}
 	}
-	script := "set -euo pipefail\n"
+	text := regexp.MustCompile("(?s)```([a-z]+)\n(.*?)\n```").ReplaceAllStringFunc(readme, func(fence string) string {
+		language, code, _ := strings.Cut(strings.Trim(fence, "`"), "\n")
+		checkStory(t, root, language, strings.TrimSpace(code))
+		return ""
+	})
+	story := filepath.Join(t.TempDir(), "story")
+	if out, err := exec.Command("go", "build", "-o", story, "accessor/clients/go/story").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	// Where the commands look for what is in the repository.
+	script := "set -euo pipefail\nln -s '" + filepath.Join(root, "clients") + "' clients\n" +
+		"export CARGO_TARGET_DIR='" + filepath.Join(root, "build", "rust") + "'\n"
 	commands := 0
-	for _, block := range strings.Split(string(readme), "\n\n") {
-		runs := strings.Contains(block, "accessor ")
+	for _, block := range strings.Split(text, "\n\n") {
+		runs := strings.Contains(block, "accessor ") || strings.HasPrefix(block, "<!-- run -->")
 		for line := range strings.Lines(block + "\n") {
 			code, ok := strings.CutPrefix(line, "    ")
 			if !ok || !runs || strings.HasPrefix(code, "export PATH") {
 				continue
 			}
 			commands++
+			code = strings.Replace(code, "go run ./clients/go/story", story, 1)
 			if strings.HasPrefix(code, "accessor bench") {
 				code = "accessor bench import --dir . --keys 1000 --blocks 3 --puts 50\n"
 			}
-			script += "echo '$ " + strings.TrimSpace(code) + "'\n" + code
+			if missing := missingFor(code); missing != "" {
+				t.Run(missing, func(t *testing.T) { t.Skipf("there is no %s for %s", missing, code) })
+				continue
+			}
+			script += "echo '$ " + strings.ReplaceAll(strings.TrimSpace(code), "'", `'\''`) + "'\n" + code
 		}
 	}
-	if commands < 8 {
+	if commands < 30 {
 		t.Fatalf("README has %d commands, expected more", commands)
 	}
 	runScript(t, script)
+}
+
+func readFile(t *testing.T, path ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// checkStory compares code of README with that of the story in its language, which is
+// a function's body where the language needs one.
+func checkStory(t *testing.T, root, language, code string) {
+	t.Helper()
+	stories := map[string]struct{ file, indent string }{
+		"go": {"clients/go/story/main.go", "\t"}, "python": {"clients/python/examples/story.py", ""}, "rust": {"clients/rust/examples/story.rs", "    "},
+	}
+	story, ok := stories[language]
+	if !ok {
+		t.Errorf("README has code in %s", language)
+		return
+	}
+	lines := strings.Split(readFile(t, root, story.file), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], story.indent)
+	}
+	if !strings.Contains(strings.Join(lines, "\n"), code) {
+		t.Errorf("%s is not what README shows in %s", story.file, language)
+	}
+}
+
+// missingFor names the program that a command needs and that isn't there.
+func missingFor(code string) string {
+	for _, name := range []string{"cargo", "python3"} {
+		if _, err := exec.LookPath(name); err != nil && strings.Contains(code, name+" ") {
+			return name
+		}
+	}
+	return ""
 }
 
 // TestPagesAreTrue runs the commands of pages in docs, each page's in one folder, in order.

@@ -1,0 +1,35 @@
+//! Imports a recorded chain with forks, and reads both sides of one.
+
+use accessor_client::{hex, Client, Error, EventOptions, NewBlock};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let client = Client::new(&args[1])?;
+
+    let recording = std::fs::read_to_string(&args[2])?;
+    let lines = recording.lines().filter(|line| line.contains(r#""type":"block""#));
+    let blocks: Vec<NewBlock> = lines.map(str::parse).collect::<Result<_, Error>>()?;
+    for imported in client.import_many(blocks) {
+        println!("imported {}", imported?.hash);
+    }
+
+    let leaves = client.leaves()?.blocks;
+    let (one, other) = (leaves[0].block, leaves[1].block);
+    for side in [one, other] {
+        let entropy = client.at(side).get("entropy")?;
+        println!("entropy at {side}: {:?}", entropy.map(|bytes| hex(&bytes[..8])));
+    }
+
+    let diff = client.diff(one, other)?;
+    println!("they part at slot {} and differ in {} keys", diff.common.slot, diff.keys.len());
+
+    let newest = client.status()?.head.map(|head| head.block);
+    for event in client.events(EventOptions { after: Some(1), ..Default::default() })? {
+        let event = event?;
+        println!("{}: slot {}", event.kind, event.slot.unwrap_or_default());
+        if event.kind.as_str() == "head" && event.block == newest {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The same client for tokio: its calls are futures, its iterators have an asynchronous
+//! `next`. Drafts and pins that are dropped are ended by a task, if a runtime is there.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), accessor_client::Error> {
+//! let client = accessor_client::tokio::Client::new("unix:///run/accessor/accessor.sock")?;
+//! let head = client.at("head");
+//! let slot = head.get("slot").await?;
+//! let mut scan = head.scan(accessor_client::ScanOptions::prefix([0xff]));
+//! while let Some(pair) = scan.next().await {
+//!     let (key, value) = pair?;
+//!     println!("{key:02x?}: {} bytes", value.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+
+use ::tokio::io::Interest;
+use ::tokio::net::{TcpStream, UnixStream};
+use ::tokio::time::sleep;
+
+use crate::wire::Address;
+
+macro_rules! wait {
+    ($future:expr) => {
+        $future.await
+    };
+}
+
+crate::client::client!(async);
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// Does the same to either kind of socket.
+macro_rules! either {
+    ($socket:expr, $it:ident => $do:expr) => {
+        match $socket {
+            Stream::Unix($it) => $do,
+            Stream::Tcp($it) => $do,
+        }
+    };
+}
+
+/// A future's result, if it comes in time.
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match deadline {
+        Some(deadline) => match ::tokio::time::timeout_at(deadline.into(), future).await {
+            Ok(done) => done,
+            Err(_) => Err(ErrorKind::TimedOut.into()),
+        },
+        None => future.await,
+    }
+}
+
+impl Stream {
+    async fn connect(address: &Address, deadline: Option<Instant>) -> io::Result<Self> {
+        let connect = async {
+            match address {
+                Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+                Address::Tcp(host) => {
+                    let stream = TcpStream::connect(host).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Stream::Tcp(stream))
+                }
+            }
+        };
+        within(deadline, connect).await
+    }
+
+    /// Sends all; false where the server answered before that.
+    async fn send(&mut self, bytes: &[u8], incoming: &mut Incoming, deadline: Option<Instant>) -> io::Result<bool> {
+        within(deadline, self.send_all(bytes, incoming)).await
+    }
+
+    async fn send_all(&self, mut bytes: &[u8], incoming: &mut Incoming) -> io::Result<bool> {
+        while !bytes.is_empty() {
+            match either!(self, it => it.try_write(bytes)) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let either = Interest::READABLE | Interest::WRITABLE;
+                    either!(self, it => it.ready(either).await)?;
+                    match either!(self, it => it.try_read(incoming.space())) {
+                        Ok(n) if n > 0 => {
+                            incoming.filled(n);
+                            return Ok(false);
+                        }
+                        // What the server has closed can't be written to: that is seen next.
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for more; 0 at the end.
+    async fn fill(&mut self, incoming: &mut Incoming, deadline: Option<Instant>) -> io::Result<usize> {
+        let read = async {
+            loop {
+                match either!(&*self, it => it.try_read(incoming.space())) {
+                    Ok(n) => {
+                        incoming.filled(n);
+                        return Ok(n);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        either!(&*self, it => it.readable().await)?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        within(deadline, read).await
+    }
+}
+
+impl Client {
+    /// Ends a draft or a pin whose value is dropped.
+    fn end(&self, mut call: Call) {
+        call.timeout = Some(Duration::from_secs(2));
+        if let Ok(runtime) = ::tokio::runtime::Handle::try_current() {
+            let client = self.clone();
+            runtime.spawn(async move { client.call(&call).await.map(drop) });
+        }
+    }
+}
+
+macro_rules! iterators {
+    ($($of:ident: $item:ty,)*) => {$(
+        impl $of {
+            /// The next one; `None` after the last, or after an error.
+            pub async fn next(&mut self) -> Option<Result<$item>> {
+                self.step().await
+            }
+        }
+    )*};
+}
+
+iterators! {
+    Scan: (Vec<u8>, Vec<u8>),
+    Keys: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` after an error.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        self.step(None).await
+    }
+}
+
+impl<I: Iterator<Item = NewBlock>> ImportMany<I> {
+    /// The next block's result; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<Imported>> {
+        self.step().await
+    }
+}

@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 
-use crate::wire::Address;
+use crate::config::Address;
 
 macro_rules! wait {
     ($done:expr) => {
@@ -12,6 +12,9 @@ macro_rules! wait {
 }
 
 crate::client::client!();
+crate::views::views!();
+crate::leases::leases!();
+crate::streams::streams!();
 
 /// How long a write may stand still before it is seen whether the server has answered.
 const STALL: Duration = Duration::from_millis(20);

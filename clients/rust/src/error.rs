@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::answers::{About, Holder, Json, Obstacle};
+use crate::answers::{About, Holder, Obstacle};
+use crate::json::Json;
 use crate::Hash;
 
 /// Makes an enum of names that a server may add to.
@@ -139,8 +140,12 @@ pub struct Problem {
     pub holder: Option<Holder>,
     /// Why no ancestor's checkpoint can be used.
     pub obstacles: Vec<Obstacle>,
-    /// The block that the answer is about.
-    pub about: Option<About>,
+    /// The block that the error is about.
+    pub block: Option<Hash>,
+    /// Its slot.
+    pub slot: Option<u32>,
+    /// The root of the state after it.
+    pub root: Option<Hash>,
     /// The key that the error is about, in hex.
     pub key: Option<String>,
     /// The state item that may not be read.
@@ -169,7 +174,9 @@ impl Error {
             actual: None,
             holder: None,
             obstacles: Vec::new(),
-            about: None,
+            block: None,
+            slot: None,
+            root: None,
             key: None,
             item: None,
             action: None,
@@ -222,7 +229,9 @@ impl Error {
             actual: member(body, "actual"),
             holder: member(body, "holder"),
             obstacles: member(body, "obstacles").unwrap_or_default(),
-            about: About::read(Some(body)),
+            block: member(body, "block"),
+            slot: member(body, "slot"),
+            root: member(body, "root"),
             key: text("key"),
             item: text("item"),
             action: text("action"),

@@ -6,14 +6,19 @@ mod answers;
 mod blocking;
 mod calls;
 mod client;
+mod config;
 mod error;
+mod json;
+mod leases;
 mod names;
 #[cfg(feature = "proofs")]
 mod proof;
+mod streams;
 #[cfg(feature = "token")]
 mod token;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod views;
 mod wire;
 
 pub use answers::*;
@@ -21,8 +26,8 @@ pub use answers::*;
 pub use blocking::Verified;
 pub use blocking::{Client, Draft, Events, ImportMany, Keys, Pin, Scan, View};
 pub use calls::{CommitOptions, DraftOptions, EventOptions, PinOptions, ScanOptions};
+pub use config::{Options, Token};
 pub use error::{Error, Kind, Problem};
 pub use names::{from_hex, hex, Hash, Key};
 #[cfg(feature = "proofs")]
 pub use proof::{Proven, Request, Statement};
-pub use wire::{Options, Token};

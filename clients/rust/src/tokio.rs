@@ -22,7 +22,7 @@ use ::tokio::io::Interest;
 use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::time::sleep;
 
-use crate::wire::Address;
+use crate::config::Address;
 
 macro_rules! wait {
     ($future:expr) => {
@@ -31,6 +31,9 @@ macro_rules! wait {
 }
 
 crate::client::client!(async);
+crate::views::views!(async);
+crate::leases::leases!(async);
+crate::streams::streams!(async);
 
 enum Stream {
     Unix(UnixStream),

@@ -22,8 +22,10 @@
 use std::fmt;
 
 use accessor_client::{Hash, PinInfo};
-use rocksdb::{Direction, IteratorMode, Options, DB};
+use rocksdb::{BlockBasedOptions, Cache, Direction, IteratorMode, Options, DB};
 
+/// The bytes of memory for parts of tables that were read.
+const CACHE: usize = 64 << 20;
 /// The tag of the record of the block that the database is at.
 const BLOCK: u8 = 0;
 /// The tag of the state's keys.
@@ -63,6 +65,12 @@ impl Checkpoint {
     pub fn open_at(path: &str, block: Hash) -> Result<Self, Error> {
         let mut options = Options::default();
         options.set_max_open_files(-1);
+        let mut tables = BlockBasedOptions::default();
+        // Only with a filter of this kind set are the tables' own filters looked at: they
+        // spare most of the tables that don't have a key.
+        tables.set_bloom_filter(10.0, false);
+        tables.set_block_cache(&Cache::new_lru_cache(CACHE)?);
+        options.set_block_based_table_factory(&tables);
         let db = DB::open_for_read_only(&options, path, false)?;
         let at = db.get([BLOCK])?.and_then(|record| block_of(&record));
         if at != Some(block) {

@@ -5,7 +5,7 @@ pub mod server;
 pub mod values;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ pub trait Operate: Send + Sync + 'static {
 
 /// Where the scenarios are.
 pub fn conformance() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conformance")
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("conformance"));
+    above.into_iter().find(|dir| dir.is_dir()).expect("clients/conformance")
 }
 
 /// Runs all scenarios, two at a time, and says how many there were.
@@ -70,7 +71,7 @@ struct Run<O> {
     background: HashMap<String, (Value, thread::JoinHandle<Result<Value, Error>>)>,
 }
 
-fn run<O: Operate>(file: &std::path::Path, operate: O) -> Result<(), String> {
+fn run<O: Operate>(file: &Path, operate: O) -> Result<(), String> {
     // serde_json's maps are sorted: the order of the sockets is read from the text.
     let text = std::fs::read_to_string(file).unwrap();
     let scenario: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
@@ -182,6 +183,9 @@ pub fn problem(problem: &Problem) -> Value {
         "actual": problem.actual.map(|hash| hash.to_string()),
         "holder": problem.holder.as_ref().map(|holder| holder.to_json()),
         "obstacles": problem.obstacles.iter().map(|obstacle| obstacle.to_json()).collect::<Vec<_>>(),
+        "block": problem.block.map(|hash| hash.to_string()),
+        "slot": problem.slot,
+        "root": problem.root.map(|hash| hash.to_string()),
         "key": problem.key, "item": problem.item, "action": problem.action,
     });
     if problem.status != 0 {
@@ -189,9 +193,6 @@ pub fn problem(problem: &Problem) -> Value {
     }
     if let Some(time) = problem.retry_after {
         out["retry_after"] = json!(time.as_secs());
-    }
-    if let (Some(about), Some(members)) = (problem.about, out.as_object_mut()) {
-        members.extend(about.to_json().as_object().unwrap().clone());
     }
     out
 }

@@ -1,0 +1,106 @@
+//! Server-sent events.
+
+use super::*;
+
+/// Which events to follow, and from where on.
+#[derive(Debug, Clone, Default)]
+pub struct EventOptions {
+    /// Only those; empty for all. Gaps come always.
+    pub kinds: Vec<EventKind>,
+    /// Those after that position (1: with the oldest that is kept); `None` for those that
+    /// happen from now on.
+    pub after: Option<u64>,
+}
+
+pub(crate) fn events(options: &EventOptions, last: Option<u64>) -> Call {
+    let mut query = Vec::new();
+    if !options.kinds.is_empty() {
+        let kinds: Vec<String> = options.kinds.iter().map(|kind| escape(kind.as_str())).collect();
+        query.push(format!("kinds={}", kinds.join(",")));
+    }
+    if let (Some(after), None) = (options.after, last) {
+        query.push(format!("after={after}"));
+    }
+    let mut call = Call::get(format!("/v1/events?{}", query.join("&"))).accept(EVENTS);
+    call.last_event = last;
+    call
+}
+
+/// The most bytes of an event.
+const EVENT: usize = 1 << 20;
+
+/// Reads server-sent events.
+pub(crate) struct EventParser {
+    /// What has come and is not read yet.
+    pub text: Vec<u8>,
+    /// How far `text` has been looked at.
+    read: usize,
+    data: String,
+    id: Option<u64>,
+    /// The last id, also one without data.
+    pub last: Option<u64>,
+    /// How long to wait before connecting again.
+    pub retry: Duration,
+}
+
+impl EventParser {
+    pub fn new() -> Self {
+        EventParser {
+            text: Vec::new(),
+            read: 0,
+            data: String::new(),
+            id: None,
+            last: None,
+            retry: Duration::from_secs(2),
+        }
+    }
+
+    /// Forgets what a connection that broke off left behind.
+    pub fn reset(&mut self) {
+        self.text.clear();
+        self.data.clear();
+        (self.read, self.id) = (0, None);
+    }
+
+    /// The next event that has come as a whole.
+    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+        while let Some(n) = self.text[self.read..].iter().position(|&c| c == b'\n') {
+            let line = String::from_utf8_lossy(&self.text[self.read..self.read + n]).into_owned();
+            self.read += n + 1;
+            if let Some(event) = self.line(line.trim_end_matches('\r'))? {
+                return Ok(Some(event));
+            }
+        }
+        self.text.drain(..self.read);
+        self.read = 0;
+        match self.text.len() + self.data.len() > EVENT {
+            true => Err(Error::bad_answer("an event of more than 1 MiB")),
+            false => Ok(None),
+        }
+    }
+
+    fn line(&mut self, line: &str) -> Result<Option<Event>, Error> {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "" if line.is_empty() => {
+                self.last = self.id.take().or(self.last);
+                let data = std::mem::take(&mut self.data);
+                if !data.is_empty() {
+                    let value: Value =
+                        serde_json::from_str(&data).map_err(|error| Error::bad_answer(format!("an event: {error}")))?;
+                    return read(&value).map(Some);
+                }
+            }
+            "data" => self.data.push_str(value),
+            "id" => self.id = value.parse().ok(),
+            "retry" => {
+                // Neither a busy loop nor for ever.
+                let retry = value.parse().unwrap_or(2000);
+                self.retry = Duration::from_millis(retry).clamp(Duration::from_millis(10), Duration::from_secs(60));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+}

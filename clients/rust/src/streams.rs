@@ -1,0 +1,222 @@
+//! Streams of imports and events, written once: see client.rs.
+
+macro_rules! streams {
+    ($($async:tt)?) => {
+        /// The results of blocks that are imported one after the other. See
+        /// [`Client::import_many`].
+        pub struct ImportMany<I> {
+            client: Client,
+            blocks: I,
+            stream: Option<(Conn, Option<Framing>, Vec<u8>)>,
+            lines: u64,
+            /// The server answered a line before it had read all of it.
+            broken: bool,
+            over: bool,
+        }
+
+        impl<I: Iterator<Item = NewBlock>> ImportMany<I> {
+            $($async)? fn step(&mut self) -> Option<Result<Imported>> {
+                if self.over {
+                    return None;
+                }
+                let Some(block) = self.blocks.next() else {
+                    self.over = true;
+                    return wait!(self.finish()).err().map(Err);
+                };
+                self.lines += 1;
+                let line = match wait!(self.line(&block)) {
+                    Ok(line) => line,
+                    Err(error) => {
+                        self.over = true;
+                        return Some(Err(error));
+                    }
+                };
+                let result = calls::import_line(&line, self.lines, block.hash);
+                self.over = result.as_ref().err().is_some_and(|error| error.kind == Kind::BadAnswer);
+                Some(result)
+            }
+
+            /// Sends a block, and takes the line that answers it.
+            $($async)? fn line(&mut self, block: &NewBlock) -> Result<Vec<u8>> {
+                let config = &self.client.shared.config;
+                let call = calls::import_many();
+                let deadline = config.deadline(&call);
+                let mut bytes = Vec::new();
+                if self.stream.is_none() {
+                    bytes = config.request(&call, true)?;
+                    let conn = wait!(Conn::open(config, deadline))?;
+                    self.stream = Some((conn, None, Vec::new()));
+                }
+                let Some((conn, framing, text)) = &mut self.stream else {
+                    return Err(Error::bad_answer("no stream"));
+                };
+                let line = block.to_json().to_string();
+                bytes.extend(format!("{:x}\r\n{line}\n\r\n", line.len() + 1).bytes());
+                if let Some(framing) = framing {
+                    if *framing == Framing::Length(0) {
+                        return wait!(take_line(conn, framing, text, deadline));
+                    }
+                    if self.broken {
+                        return Err(Error::new(Kind::Connection, "the stream ended before its time"));
+                    }
+                    let sent = wait!(conn.stream.send(&bytes, &mut conn.incoming, deadline));
+                    self.broken = !matches!(sent, Ok(true));
+                    return match (wait!(take_line(conn, framing, text, deadline)), sent) {
+                        (Err(end), Err(error)) if end.kind == Kind::Connection => Err(Error::io("send", &error)),
+                        (line, _) => line,
+                    };
+                }
+                let (head, whole) = wait!(conn.ask(&bytes, &[], deadline))?;
+                self.broken = !whole;
+                if head.status != 200 || head.media != crate::wire::LINES {
+                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline))?;
+                    return Err(Answer { head, body }.refused());
+                }
+                wait!(take_line(conn, framing.insert(head.framing), text, deadline))
+            }
+
+            /// Ends the request.
+            $($async)? fn finish(&mut self) -> Result<()> {
+                let Some((mut conn, Some(mut framing), mut text)) = self.stream.take().filter(|_| !self.broken) else {
+                    return Ok(());
+                };
+                let deadline = self.client.shared.config.deadline(&calls::import_many());
+                let sent = wait!(conn.stream.send(b"0\r\n\r\n", &mut conn.incoming, deadline));
+                while !framing.pull(&mut conn.incoming, &mut text, LINE)? {
+                    if !wait!(conn.fill(deadline))? {
+                        return Err(Error::new(Kind::Connection, "it was closed before the answer's end"));
+                    }
+                }
+                if !text.is_empty() || !conn.incoming.is_empty() {
+                    return Err(Error::bad_answer("more lines than blocks"));
+                }
+                self.client.keep(conn, matches!(sent, Ok(true)));
+                Ok(())
+            }
+        }
+
+        /// The most bytes of an answer's line.
+        const LINE: usize = 1 << 20;
+
+        $($async)? fn take_line(conn: &mut Conn, framing: &mut Framing, text: &mut Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>> {
+            loop {
+                let end = framing.pull(&mut conn.incoming, text, LINE)?;
+                // What came early is there already.
+                if let Some(n) = text.iter().position(|&c| c == b'\n') {
+                    return Ok(text.drain(..=n).collect());
+                }
+                if end {
+                    return Err(Error::bad_answer("fewer lines than blocks"));
+                }
+                if !wait!(conn.fill(deadline))? {
+                    return Err(Error::new(Kind::Connection, "the stream ended before its time"));
+                }
+            }
+        }
+
+        /// What happens to the store. Connections that break off are made again, after the
+        /// last position that is known; only the server's refusal ends it.
+        pub struct Events {
+            client: Client,
+            options: EventOptions,
+            parser: EventParser,
+            stream: Option<(Conn, Framing)>,
+            again: Option<Instant>,
+            over: bool,
+        }
+
+        /// The server says something every 15 s.
+        const SILENCE: Duration = Duration::from_secs(45);
+
+        impl Events {
+            /// The position after which it would go on.
+            pub fn position(&self) -> Option<u64> {
+                self.parser.last.or(self.options.after)
+            }
+
+            /// The next event, if it comes in time. [`Kind::Deadline`] doesn't end it, nor
+            /// does it lose anything.
+            pub $($async)? fn next_within(&mut self, time: Duration) -> Result<Event> {
+                let deadline = Instant::now().checked_add(time);
+                wait!(self.step(deadline)).unwrap_or_else(|| Err(Error::new(Kind::Connection, "it has ended")))
+            }
+
+            $($async)? fn step(&mut self, deadline: Option<Instant>) -> Option<Result<Event>> {
+                if self.over {
+                    return None;
+                }
+                let next = wait!(self.wait(deadline));
+                // Of the errors of connections only the caller's deadline gets here.
+                self.over = next.as_ref().err().is_some_and(|error| error.kind != Kind::Deadline);
+                Some(next)
+            }
+
+            $($async)? fn wait(&mut self, deadline: Option<Instant>) -> Result<Event> {
+                loop {
+                    if let Some(event) = self.parser.next()? {
+                        return Ok(event);
+                    }
+                    let late = |now: Instant| deadline.is_some_and(|deadline| now >= deadline);
+                    let now = Instant::now();
+                    if late(now) {
+                        return Err(Error::deadline());
+                    }
+                    let Some((conn, framing)) = &mut self.stream else {
+                        let again = self.again.unwrap_or(now);
+                        let until = deadline.map_or(again, |deadline| again.min(deadline));
+                        if until > now {
+                            wait!(sleep(until - now));
+                            continue;
+                        }
+                        let silence = now + SILENCE;
+                        let until = Some(deadline.map_or(silence, |deadline| deadline.min(silence)));
+                        if let Err(error) = wait!(self.connect(until)) {
+                            if matches!(error.status, 400..=499) {
+                                return Err(error);
+                            }
+                            self.later(error.retry_after);
+                        }
+                        continue;
+                    };
+                    let before = self.parser.text.len();
+                    let over = framing.pull(&mut conn.incoming, &mut self.parser.text, usize::MAX)?;
+                    if self.parser.text.len() > before {
+                        continue;
+                    }
+                    let silence = now + SILENCE;
+                    let more = match over {
+                        true => Ok(false),
+                        false => wait!(conn.fill(Some(deadline.map_or(silence, |deadline| deadline.min(silence))))),
+                    };
+                    match more {
+                        Ok(true) => {}
+                        Err(error) if error.kind == Kind::Deadline && late(Instant::now()) => return Err(error),
+                        _ => self.later(None),
+                    }
+                }
+            }
+
+            /// Lets the connection go, and makes another one after a while.
+            fn later(&mut self, after: Option<Duration>) {
+                self.stream = None;
+                self.parser.reset();
+                self.again = Instant::now().checked_add(after.unwrap_or(self.parser.retry).min(Duration::from_secs(60)));
+            }
+
+            $($async)? fn connect(&mut self, deadline: Option<Instant>) -> Result<()> {
+                let config = &self.client.shared.config;
+                let mut conn = wait!(Conn::open(config, deadline))?;
+                let bytes = config.request(&calls::events(&self.options, self.parser.last), false)?;
+                let (head, _) = wait!(conn.ask(&bytes, &[], deadline))?;
+                if head.status != 200 || head.media != crate::wire::EVENTS {
+                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline))?;
+                    return Err(Answer { head, body }.refused());
+                }
+                let framing = head.framing;
+                self.stream = Some((conn, framing));
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use streams;

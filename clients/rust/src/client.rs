@@ -100,6 +100,12 @@ macro_rules! client {
             shared: Arc<Shared>,
         }
 
+        impl std::fmt::Debug for Client {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple("Client").field(&self.shared.config.address).finish()
+            }
+        }
+
         impl Client {
             /// A client of the server at `unix:///path/to/socket`, a path that contains a
             /// slash or ends in `.sock`, or `http://host:port`. It connects at its first call.

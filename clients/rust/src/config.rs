@@ -47,6 +47,7 @@ impl Default for Options {
     }
 }
 
+#[derive(Debug)]
 pub(crate) enum Address {
     Unix(PathBuf),
     /// Host and port, as they are in the header Host.

@@ -211,17 +211,13 @@ impl Error {
             T::read(body.get(name))
         }
         let text = |name| member::<String>(body, name);
-        let (kind, detail) = match text("kind") {
-            Some(kind) => {
-                let detail = text("detail").or_else(|| text("title")).unwrap_or_default();
-                (Kind::from(kind.as_str()), detail)
-            }
-            None => (Kind::BadAnswer, format!("status {status} without a problem")),
+        let Some(kind) = text("kind") else {
+            return Error::bad_answer(format!("status {status} without a problem"));
         };
         Error(Box::new(Problem {
-            kind,
+            kind: Kind::from(kind.as_str()),
             status,
-            detail,
+            detail: text("detail").or_else(|| text("title")).unwrap_or_default(),
             retry_after: retry_after.map(Duration::from_secs),
             nearest: member(body, "nearest"),
             candidates: member(body, "candidates").unwrap_or_default(),

@@ -5,6 +5,7 @@ macro_rules! leases {
         /// An import in progress: a state that can be written and read, seen by nobody
         /// else. Unless it is committed or kept, it is dropped on the server with this
         /// value; [`Draft::discard`] does that and says whether it worked.
+        #[derive(Debug)]
         pub struct Draft {
             client: Client,
             id: String,
@@ -93,6 +94,7 @@ macro_rules! leases {
 
         /// Keeps a block readable. It ends with this value unless it is kept;
         /// [`Pin::release`] ends it and says whether that worked.
+        #[derive(Debug)]
         pub struct Pin {
             client: Client,
             id: String,

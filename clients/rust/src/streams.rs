@@ -171,7 +171,7 @@ macro_rules! streams {
                         let silence = now + SILENCE;
                         let until = Some(deadline.map_or(silence, |deadline| deadline.min(silence)));
                         if let Err(error) = wait!(self.connect(until)) {
-                            if matches!(error.status, 400..=499) {
+                            if matches!(error.status, 400..=499) || error.kind == Kind::BadAnswer {
                                 return Err(error);
                             }
                             self.later(error.retry_after);

@@ -3,7 +3,7 @@
 macro_rules! views {
     ($($async:tt)?) => {
         /// The state at a block. Cheap to clone; clones are bound together.
-        #[derive(Clone)]
+        #[derive(Debug, Clone)]
         pub struct View {
             client: Client,
             name: Arc<Name>,
@@ -98,7 +98,7 @@ macro_rules! views {
 
         /// A view whose answers come with proofs, which are checked against a root.
         #[cfg(feature = "proofs")]
-        #[derive(Clone)]
+        #[derive(Debug, Clone)]
         pub struct Verified {
             view: View,
             root: Hash,
@@ -174,7 +174,7 @@ macro_rules! views {
                     return Ok((Vec::new(), None));
                 }
                 // A pair and its nodes, about.
-                let max_size = options.page.clamp(8, 2048) as u32 * 512;
+                let max_size = options.page.clamp(1, 2048) as u32 * 512;
                 let mut proven = wait!(self.range(start, end, max_size))?;
                 if proven.pairs.is_empty() && proven.more {
                     // What there may be is above the end, which a pair there shows.

@@ -283,7 +283,11 @@ macro_rules! operations {
                 "scan" | "verified_scan" => {
                     let mut scan = match what {
                         "scan" => view.scan(with.scan()),
-                        _ => view.verified(with.hash("root")).scan(with.scan()),
+                        _ => {
+                            // In bytes; the client reckons with 512 for a pair and its nodes.
+                            let page = with.number("page").map_or(1000, |n| n as usize / 512);
+                            view.verified(with.hash("root")).scan(ScanOptions { page, ..with.scan() })
+                        }
                     };
                     let mut pairs = Vec::new();
                     while let Some(pair) = wait!(scan.next()) {

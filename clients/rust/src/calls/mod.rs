@@ -106,6 +106,7 @@ fn other_block(want: &dyn std::fmt::Display, got: &Hash) -> Error {
 }
 
 /// Which block a view is of: a name at first, a hash after the first answer.
+#[derive(Debug)]
 pub(crate) struct Name {
     text: String,
     hash: OnceLock<(Hash, String)>,

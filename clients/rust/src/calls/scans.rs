@@ -15,7 +15,8 @@ pub struct ScanOptions {
     pub reverse: bool,
     /// The most pairs in all.
     pub limit: Option<u64>,
-    /// Pairs of a page; default 1,000, at most 10,000.
+    /// Pairs of a page; default 1,000, at most 10,000. A verified scan takes 512 bytes for each,
+    /// with its part of the proof.
     pub page: usize,
 }
 

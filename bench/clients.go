@@ -84,25 +84,20 @@ func pythonProgram(_ context.Context, p ClientsParams) ([]string, error) {
 
 // rustProgram builds the program where cargo is there, else it takes one that is built.
 func rustProgram(ctx context.Context, p ClientsParams) ([]string, error) {
-	manifest := filepath.Join(p.Clients, "rust/Cargo.toml")
-	if _, err := os.Stat(manifest); err != nil {
+	script := filepath.Join(p.Clients, "../scripts/rust.sh")
+	if _, err := os.Stat(script); err != nil {
 		return nil, err
 	}
-	built := filepath.Join(p.Clients, "rust/target/release/examples/bench")
-	cargo, err := exec.LookPath("cargo")
-	if err != nil {
-		_, err := os.Stat(built)
-		return []string{built}, err
+	if _, err := exec.LookPath("cargo"); err == nil {
+		if out, err := exec.CommandContext(ctx, script, "bench").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s bench: %w: %.2000s", script, err, out)
+		}
 	}
-	target, err := filepath.Abs(filepath.Join(p.Clients, "../build/rust"))
-	if err != nil {
-		return nil, err
+	built, err := filepath.Abs(filepath.Join(p.Clients, "../build/rust/release/bench"))
+	if err == nil {
+		_, err = os.Stat(built)
 	}
-	build := exec.CommandContext(ctx, cargo, "build", "--quiet", "--release", "--example", "bench", "--manifest-path", manifest, "--target-dir", target)
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("cargo build: %w: %.2000s", err, out)
-	}
-	return []string{filepath.Join(target, "release/examples/bench")}, nil
+	return []string{built}, err
 }
 
 // Clients measures the clients, each in a process of its own, against a server in

@@ -10,9 +10,11 @@ import sys
 import time
 from typing import Iterator, List, Optional, Tuple
 
-from rocksdict import AccessType, Options, Rdict
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict
 
 from accessor_client import Client
+
+CACHE = 256 << 20  # bytes for blocks of tables
 
 
 class Checkpoint:
@@ -22,6 +24,10 @@ class Checkpoint:
         options = Options(raw_mode=True)
         options.create_if_missing(False)
         options.set_max_open_files(-1)
+        tables = BlockBasedOptions()
+        tables.set_bloom_filter(10, False)  # the tables have filters, which are only used where they are expected
+        tables.set_block_cache(Cache(CACHE))
+        options.set_block_based_table_factory(tables)
         self._db = Rdict(directory, options, access_type=AccessType.read_only())
         record = self._db.get(b"\0")
         if not isinstance(record, bytes) or record[3:35].hex() != block:  # after 00: version, flags, hash

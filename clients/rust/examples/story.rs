@@ -1,4 +1,4 @@
-//! Imports a recorded chain with forks, and reads both sides of one.
+//! Imports a recorded chain with forks, and looks at both sides of one.
 
 use accessor_client::{hex, Client, Error, EventOptions, NewBlock};
 
@@ -16,18 +16,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let leaves = client.leaves()?.blocks;
     let (one, other) = (leaves[0].block, leaves[1].block);
     for side in [one, other] {
-        let entropy = client.at(side).get("entropy")?;
-        println!("entropy at {side}: {:?}", entropy.map(|bytes| hex(&bytes[..8])));
+        let entropy = client.at(side).get("entropy")?.unwrap_or_default();
+        println!("entropy at {side}: {}", hex(&entropy[..8]));
     }
 
     let diff = client.diff(one, other)?;
     println!("they part at slot {} and differ in {} keys", diff.common.slot, diff.keys.len());
 
-    let newest = client.status()?.head.map(|head| head.block);
+    let newest = client.status()?.newest_event;
     for event in client.events(EventOptions { after: Some(1), ..Default::default() })? {
         let event = event?;
-        println!("{}: slot {}", event.kind, event.slot.unwrap_or_default());
-        if event.kind.as_str() == "head" && event.block == newest {
+        println!("{} {} {}", event.kind, event.slot.unwrap_or_default(), event.block.unwrap_or_default());
+        if event.position >= newest {
             break;
         }
     }

@@ -63,6 +63,8 @@ answers! {
         children: Vec<Hash>,
         /// Whether it is the oldest block, of which the whole state is there.
         anchor: bool,
+        /// Whether it has a checkpoint; what it has not is slower to read.
+        checkpoint: bool,
         /// Whether it is the head.
         head: bool,
         /// Whether it is the newest finalized block.
@@ -298,6 +300,10 @@ answers! {
         disk_bytes: u64,
         /// The space that it may take; 0 for any.
         disk_budget: u64,
+        /// The position of the oldest event that is kept; 0 where there is none.
+        oldest_event: u64,
+        /// The position of the newest one.
+        newest_event: u64,
     }
     /// What happened to the store (docs/EVENTS.md).
     Event {

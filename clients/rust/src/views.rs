@@ -72,7 +72,7 @@ macro_rules! views {
             /// (docs/PROOFS.md). Not checked.
             pub $($async)? fn prove<K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<u8>> {
                 let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
-                wait!(self.read(|id| calls::prove(id, &keys)))
+                wait!(self.read(|id| Ok(calls::prove(id, &keys))))
             }
 
             /// A proof of the pairs with keys from `from` to `to`, both included, of `max`
@@ -137,8 +137,8 @@ macro_rules! views {
                 sorted.sort_unstable();
                 sorted.dedup();
                 let mut pairs = Vec::with_capacity(sorted.len());
-                // As many as an address has room for.
-                for some in sorted.chunks(100) {
+                // A proof is checked as a whole.
+                for some in sorted.chunks(1000) {
                     let proof = wait!(self.view.prove(some))?;
                     pairs.extend(self.check(&proof, &crate::Request::Keys(some.to_vec()))?.pairs);
                 }

@@ -191,7 +191,8 @@ fn value(path: String) -> Op<impl Read<Option<Vec<u8>>>> {
     })
 }
 
-fn values<'a>(path: String, keys: &'a [Key]) -> Op<impl Read<Vec<Option<Vec<u8>>>> + 'a> {
+/// A request about many keys, whose answer is binary.
+fn batch(path: String, keys: &[Key]) -> Call {
     let mut frames = Vec::with_capacity(35 * keys.len());
     let call = Call::new("POST", path);
     let binary = keys.iter().all(|key| match key {
@@ -201,14 +202,17 @@ fn values<'a>(path: String, keys: &'a [Key]) -> Op<impl Read<Vec<Option<Vec<u8>>
         }
         Key::Text(_) => false,
     });
-    let call = match binary {
+    match binary {
         true => call.accept(BINARY).body(BINARY, frames),
         false => {
             let texts: Vec<String> = keys.iter().map(Key::text).collect();
             call.accept(BINARY).body(JSON, json!({ "keys": texts }).to_string().into_bytes())
         }
-    };
-    op(call, |answer: Answer| {
+    }
+}
+
+fn values<'a>(path: String, keys: &'a [Key]) -> Op<impl Read<Vec<Option<Vec<u8>>>> + 'a> {
+    op(batch(path, keys), |answer: Answer| {
         let body = answer.body(BINARY)?;
         let list = read_values(&body).filter(|list| list.len() == keys.len());
         list.ok_or_else(|| Error::bad_answer(format!("not the values of {} keys", keys.len())))
@@ -370,17 +374,13 @@ pub(crate) fn history(key: &Key, name: &str, limit: Option<u64>) -> Result<Op<im
     }))
 }
 
-pub(crate) fn prove(id: &str, keys: &[Key]) -> Result<Op<impl Read<Vec<u8>>>, Error> {
-    let query: Result<Vec<String>, Error> = keys.iter().map(|key| Ok(format!("key={}", key.path()?))).collect();
-    Ok(proof(at(id, &format!("/proof?{}", query?.join("&")))))
+pub(crate) fn prove(id: &str, keys: &[Key]) -> Op<impl Read<Vec<u8>>> {
+    op(batch(at(id, "/proof"), keys), |answer: Answer| answer.body(BINARY))
 }
 
 pub(crate) fn prove_range(id: &str, from: &[u8], to: &[u8], max: Option<u32>) -> Op<impl Read<Vec<u8>>> {
     let max = max.map_or_else(String::new, |max| format!("&max={max}"));
-    proof(at(id, &format!("/proof?from={}&to={}{max}", hex(from), hex(to))))
-}
-
-fn proof(path: String) -> Op<impl Read<Vec<u8>>> {
+    let path = at(id, &format!("/proof?from={}&to={}{max}", hex(from), hex(to)));
     op(Call::get(path).accept(BINARY), |answer: Answer| answer.body(BINARY))
 }
 

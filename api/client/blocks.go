@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"accessor/jam"
 )
 
 // Block describes a block, named as of At.
@@ -144,9 +147,12 @@ func (c *Client) Diff(ctx context.Context, from, to string) (Diff, error) {
 	if _, err := c.json(ctx, &request{method: "GET", path: "/v1/diff?" + query.Encode()}, nil, &in); err != nil {
 		return Diff{}, err
 	}
-	for name, about := range map[string]About{from: in.From, to: in.To} {
-		if h, ok := wholeHash(name); ok && h != about.Block {
-			return Diff{}, named(about.Block, h, nil)
+	for _, side := range []struct {
+		name string
+		got  Hash
+	}{{from, in.From.Block}, {to, in.To.Block}} {
+		if h, ok := wholeHash(side.name); ok && h != side.got {
+			return Diff{}, named(side.got, h, nil)
 		}
 	}
 	out := Diff{From: in.From, To: in.To, Common: in.Common, Keys: make([]Difference, len(in.Keys))}
@@ -188,6 +194,9 @@ func (c *Client) History(ctx context.Context, key string, o HistoryOptions) (His
 	}
 	if h, ok := wholeHash(o.At); ok && h != in.Block {
 		return History{}, named(in.Block, h, nil)
+	}
+	if want, err := jam.ParseKey(key); err == nil && !bytes.Equal(want, in.Key) {
+		return History{}, badAnswer("the history of key %.80x, not %.80x", in.Key, want)
 	}
 	out := History{About: in.About, Key: in.Key, Versions: make([]Version, len(in.Versions))}
 	for i, v := range in.Versions {

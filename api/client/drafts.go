@@ -108,14 +108,20 @@ func (d *Draft) describe(ctx context.Context, r *request, in any) (DraftInfo, er
 
 // open sends a request about the draft's state, and looks at which block it is on.
 func (d *Draft) open(ctx context.Context, r *request) (*conn, error) {
-	k, err := d.c.do(ctx, r)
+	k, err := d.c.open(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if k.head.status >= 300 && !k.head.about {
+		return nil, notAbsent(k.problem())
 	}
 	if d.parent != nil && k.head.about && k.head.at().Block != *d.parent || !k.head.about {
 		err := badAnswer("an answer about another block than the draft's parent, or none")
 		k.end(err)
 		return nil, err
+	}
+	if k.head.status >= 300 {
+		return nil, k.problem()
 	}
 	return k, nil
 }
@@ -180,7 +186,8 @@ func (d *Draft) Commit(ctx context.Context, o CommitOptions) (Imported, error) {
 	if o.Header != nil {
 		in["header"] = hex.EncodeToString(o.Header)
 	}
-	out, err := d.c.importedBy(ctx, &request{method: "POST", path: d.path("/commit")}, in, o.Hash)
+	// Not sent twice: the second answer would say that the draft is over, not as which block.
+	out, err := d.c.importedBy(ctx, &request{method: "POST", path: d.path("/commit"), once: true}, in, o.Hash)
 	if err == nil {
 		d.over.Store(true)
 	}

@@ -84,7 +84,7 @@ func (c *Client) Events(ctx context.Context, o EventOptions) iter.Seq2[Event, er
 				return // the caller has had enough
 			}
 			var e *Error
-			ours := errors.As(err, &e) && (e.Kind == ErrBadAnswer || e.Kind == ErrDeadline || e.Status >= 400 && e.Status < 500 && e.Status != 429)
+			ours := errors.As(err, &e) && (e.Kind == ErrBadAnswer || e.Status >= 400 && e.Status < 500 && e.Status != 429)
 			if ctx.Err() != nil || ours || o.NoReconnect || first && !s.stood {
 				yield(Event{}, err)
 				return
@@ -119,7 +119,7 @@ func (s *stream) follow(ctx context.Context) (err error) {
 	if len(s.o.Kinds) > 0 {
 		query.Set("kinds", strings.Join(s.o.Kinds, ","))
 	}
-	r := &request{method: "GET", path: "/v1/events", accept: typeEvents, lastEvent: s.last, endless: true}
+	r := &request{method: "GET", path: "/v1/events", accept: typeEvents, lastEvent: s.last, endless: true, silence: eventSilence}
 	if len(query) > 0 {
 		r.path += "?" + query.Encode()
 	}

@@ -250,8 +250,11 @@ const sendTime = time.Second
 // allAnswered looks whether all lines had answers, once these have ended.
 func (k *conn) allAnswered(l *sentLines) error {
 	l.mu.Lock()
-	ended := l.ended
+	ended, failed := l.ended, l.failed
 	l.mu.Unlock()
+	if failed {
+		return nil // the caller knows; its reader may give no more for a long time
+	}
 	if !ended && k.sent != nil {
 		select {
 		case err := <-k.sent: // the server has closed, and there may be nothing more to send
@@ -259,13 +262,12 @@ func (k *conn) allAnswered(l *sentLines) error {
 			if errors.As(err, new(*sourceError)) {
 				return broken(k.ctx, err)
 			}
-			_, _ = io.Copy(io.Discard, io.LimitReader(l, 1))
 		case <-time.After(sendTime):
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.failed && (len(l.open) > 0 || !l.ended) {
+	if len(l.open) > 0 || !l.ended {
 		return badAnswer("the answers end after line %d, there are others without one", l.number-len(l.open))
 	}
 	return nil

@@ -32,6 +32,7 @@ func (v *View) Scan(ctx context.Context, o ScanOptions) iter.Seq2[Pair, error] {
 		return v.scanProved(ctx, o)
 	}
 	return func(yield func(Pair, error) bool) {
+		o := o // it moves on from page to page, and may be ranged over again
 		given := 0
 		var last []byte // key
 		for {

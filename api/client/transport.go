@@ -32,6 +32,7 @@ type request struct {
 	once         bool          // it must not be sent twice
 	endless      bool          // the client's own timeout isn't for it
 	wait         time.Duration // how long the server may wait before it answers
+	silence      time.Duration // of an endless request: how long until the answer begins; 0 for no bound
 }
 
 // open sends a request and reads the answer's head. The caller reads the body and ends
@@ -108,14 +109,19 @@ var past = time.Unix(1, 0)
 // watch bounds the request by its context.
 func (k *conn) watch(ctx context.Context, r *request) {
 	k.ctx, k.begun, k.sent = ctx, false, nil
-	if ctx.Done() != nil {
-		k.stop = context.AfterFunc(ctx, func() { _ = k.SetDeadline(past) })
+	most := k.c.timeout + r.wait
+	if _, ok := ctx.Deadline(); ok || k.c.timeout <= 0 || r.endless {
+		most = 0
 	}
-	if k.c.timeout > 0 && !r.endless {
-		if _, ok := ctx.Deadline(); !ok {
-			k.timed = true
-			_ = k.SetDeadline(time.Now().Add(k.c.timeout + r.wait))
-		}
+	if r.silence > 0 {
+		most = r.silence
+	}
+	if most > 0 {
+		k.timed = true
+		_ = k.SetDeadline(time.Now().Add(most))
+	}
+	if ctx.Done() != nil { // afterwards: its deadline is the one that counts
+		k.stop = context.AfterFunc(ctx, func() { _ = k.SetDeadline(past) })
 	}
 }
 

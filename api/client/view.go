@@ -95,7 +95,7 @@ func (v *View) open(ctx context.Context, r request, path string) (*conn, error) 
 		}
 		absent := k.head.status == 404 && k.head.about
 		if k.head.status >= 300 && !absent {
-			return nil, k.problem()
+			return nil, notAbsent(k.problem())
 		}
 		same, err := v.check(b, &k.head)
 		if err != nil {
@@ -117,6 +117,14 @@ func (v *View) open(ctx context.Context, r request, path string) (*conn, error) 
 			return k, nil
 		}
 	}
+}
+
+// notAbsent refuses absence at a block that the answer doesn't name.
+func notAbsent(err error) error {
+	if isKind(err, ErrAbsentKey) {
+		return badAnswer("a key is absent, and the answer doesn't name its block")
+	}
+	return err
 }
 
 // errOther ends a request whose answer is about another block than the view.

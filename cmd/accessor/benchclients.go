@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"accessor/bench"
-	"accessor/forks"
 )
 
 // newBenchClients is `accessor bench clients`.
@@ -70,10 +70,9 @@ func newBenchClient(e *env) *cobra.Command {
 		Hidden: true,
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for text, hash := range map[string]*forks.Hash{block: &task.Block, scan: &task.ScanBlock} {
-				if err := hash.UnmarshalText([]byte(text)); err != nil {
-					return usageError("%v", err)
-				}
+			err := errors.Join(task.Block.UnmarshalText([]byte(block)), task.ScanBlock.UnmarshalText([]byte(scan)))
+			if err != nil {
+				return usageError("%w", err)
 			}
 			f, err := bench.MeasureGo(cmd.Context(), task)
 			if err != nil {

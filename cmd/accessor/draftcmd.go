@@ -71,8 +71,8 @@ func (c *draftCommand) show(d *client.DraftInfo) error {
 		fmt.Fprintf(c.stderr, "; its lease ends in %s", span(*d.ExpiresMS))
 	}
 	fmt.Fprintf(c.stderr, "\n")
-	fmt.Fprintln(c.stdout, d.ID)
-	return nil
+	_, err := fmt.Fprintln(c.stdout, d.ID)
+	return err
 }
 
 func newDraftBegin(e *env) *cobra.Command {
@@ -99,10 +99,13 @@ func newDraftBegin(e *env) *cobra.Command {
 			return err
 		}
 		info, err := d.Info(ctx)
-		if err != nil {
-			return err
+		if err == nil {
+			err = c.show(&info)
 		}
-		return c.show(&info)
+		if err != nil { // nobody knows its id
+			_ = d.Close()
+		}
+		return err
 	})
 	c.blockFlag(cmd, &parent, "parent", "head", "block whose state the draft changes")
 	f := cmd.Flags()

@@ -69,7 +69,7 @@ func (t *target) explain(err error) error {
 	}
 	text := err.Error()
 	if before, ok := strings.CutSuffix(text, e.Error()); ok {
-		text = before + cmp.Or(e.Detail, string(e.Kind)) // the kind is for programs
+		text = before + strings.Map(printable, cmp.Or(e.Detail, string(e.Kind))) // the kind is for programs
 	}
 	switch next := nextOf[kind]; {
 	case kind == client.ErrUnknownBlock && e.Nearest != nil && strings.Contains(text, e.Nearest.Block.String()):

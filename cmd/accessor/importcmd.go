@@ -219,8 +219,7 @@ func (c *importCommand) openBlocks(input string) (trace.Source, error) {
 		return nil, fmt.Errorf("%s: %w", input, err)
 	}
 	// A recording says so in its first line.
-	begin, _ := r.Peek(4096)
-	first, _, _ := bytes.Cut(begin, []byte("\n"))
+	first := firstLine(r)
 	lines := &lineSource{name: input, in: r, size: size, file: file}
 	if !bytes.Contains(first, []byte(trace.Format)) {
 		return lines, nil
@@ -231,6 +230,20 @@ func (c *importCommand) openBlocks(input string) (trace.Source, error) {
 		return nil, err
 	}
 	return &recordingSource{recording, lines}, nil
+}
+
+// firstLine looks at the first line, or as much of it as matters. It doesn't wait for
+// more: what comes through a pipe may come block by block.
+func firstLine(r *packed.Reader) []byte {
+	const most = 4096
+	for n := 1; ; n = r.Buffered() + 1 {
+		_, err := r.Peek(n)
+		begin, _ := r.Peek(min(r.Buffered(), most)) // it is there
+		first, _, whole := bytes.Cut(begin, []byte("\n"))
+		if whole || err != nil || len(begin) == most {
+			return first
+		}
+	}
 }
 
 // recordingSource is a recording whose beginning had to be looked at.

@@ -127,8 +127,8 @@ func (c *pinsCommand) show(p *client.PinInfo) error {
 	if p.Directory != nil {
 		fmt.Fprintf(c.stderr, "directory %s\n", *p.Directory)
 	}
-	fmt.Fprintln(c.stdout, p.ID)
-	return nil
+	_, err := fmt.Fprintln(c.stdout, p.ID)
+	return err
 }
 
 func newPinsAdd(e *env) *cobra.Command {
@@ -156,7 +156,10 @@ processes on this machine may open read-only (docs/FORMAT.md).`,
 				return err
 			}
 			info := p.Info() // it stays when this process ends
-			return c.show(&info)
+			if err = c.show(&info); err != nil {
+				_ = p.Close() // nobody knows its id
+			}
+			return err
 		})
 	}
 	f := cmd.Flags()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,12 +60,13 @@ type env struct {
 
 // run executes a command line and gives the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	cmd := newRoot(&env{stdin: stdin, stdout: stdout, stderr: stderr})
+	out := &outStream{Writer: stdout}
+	cmd := newRoot(&env{stdin: stdin, stdout: out, stderr: stderr})
 	cmd.SetArgs(args)
 	cmd.SetIn(stdin)
-	cmd.SetOut(stdout)
+	cmd.SetOut(out)
 	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	err := cmp.Or(cmd.ExecuteContext(ctx), out.err)
 	switch {
 	case err == nil:
 		return exitOK
@@ -79,6 +81,31 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "accessor:", err)
 	}
 	return statusOf(err)
+}
+
+// outStream is standard output. It keeps its first error: an answer that could not be
+// written whole must not pass for one, whoever wrote it.
+type outStream struct {
+	io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *outStream) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// fileOf gives the file that a stream is, if it is one.
+func fileOf(stream any) (*os.File, bool) {
+	if o, ok := stream.(*outStream); ok {
+		stream = o.Writer
+	}
+	file, ok := stream.(*os.File)
+	return file, ok
 }
 
 // statusOf maps an error to an exit status.
@@ -198,7 +225,7 @@ func (e *env) logger() (*zap.Logger, error) {
 
 // isTerminal says whether a stream is a terminal that a person looks at.
 func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
+	file, ok := fileOf(stream)
 	if !ok {
 		return false
 	}

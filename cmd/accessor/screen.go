@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +36,7 @@ func (s *screen) show(drawing string) error {
 
 // height is how many lines the terminal has.
 func (s *screen) height() int {
-	if file, ok := s.stdout.(*os.File); ok {
+	if file, ok := fileOf(s.stdout); ok {
 		if size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ); err == nil && size.Row > 2 {
 			return int(size.Row)
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -53,9 +54,19 @@ func (t *table) row(values ...any) {
 		if !ok {
 			c.text = fmt.Sprint(v)
 		}
+		c.text = strings.Map(printable, c.text)
 		row[i] = c
 	}
 	t.rows = append(t.rows, row)
+}
+
+// printable replaces what would move a terminal's cursor, or worse: owners are what
+// clients say.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return utf8.RuneError
 }
 
 // print writes the table to standard output; columns of numbers end below each other.

@@ -92,6 +92,10 @@ func (t *target) dial() (*client.Client, func(), error) {
 	}
 	c, err := client.New(t.address, opts...)
 	if err != nil {
+		var e *client.Error
+		if errors.As(err, &e) {
+			err = errors.New(e.Detail) // the kind is for programs
+		}
 		return nil, nil, usageError("%w", err)
 	}
 	return c, func() { _ = c.Close() }, nil

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"accessor/api/client"
 )
 
 // terminal opens a pseudo-terminal: what is written to the one is read from the other.
@@ -98,5 +100,13 @@ func TestScreen(t *testing.T) {
 	}
 	if b.String() != "a\n\nb\n" {
 		t.Errorf("into a file: %q", b.String())
+	}
+}
+
+// TestErrorsArePlain: what a sidecar says is wrong moves no cursor.
+func TestErrorsArePlain(t *testing.T) {
+	err := (&target{}).explain(&client.Error{Kind: client.ErrUnknownBlock, Status: 404, Detail: "\x1b[2J\nno block"})
+	if got := err.Error(); strings.ContainsAny(got, "\x1b\n") || !strings.Contains(got, "[2J\ufffdno block") {
+		t.Errorf("%q", got)
 	}
 }

@@ -147,8 +147,8 @@ func (d *Draft) Get(ctx context.Context, key []byte) (value []byte, present bool
 	}
 	h := k.head
 	value, err = k.body([]byte{}, d.c.most)
-	if err == nil && !h.binary() {
-		err = badAnswer("a value as %.80q", h.media)
+	if err == nil && (h.status != 200 || !h.binary()) {
+		err = badAnswer("a value as %.80q, status %d", h.media, h.status)
 	}
 	return value, err == nil, err
 }

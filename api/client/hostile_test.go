@@ -112,6 +112,20 @@ func TestOtherAnswers(t *testing.T) {
 	}
 }
 
+// TestPartOfValue: a part of a value, or none, is not a value.
+func TestPartOfValue(t *testing.T) {
+	for _, status := range []int{204, 206} {
+		c := answering(t, whole(status, "application/octet-stream", naming(block), ""))
+		if value, present, err := c.At(block.String()).Get(t.Context(), []byte{1}); !errors.Is(err, client.ErrBadAnswer) {
+			t.Errorf("view, status %d: %q, %v, %v", status, value, present, err)
+		}
+		c = answering(t, whole(status, "application/octet-stream", naming(block), ""))
+		if value, present, err := c.Draft("d").Get(t.Context(), []byte{1}); !errors.Is(err, client.ErrBadAnswer) {
+			t.Errorf("draft, status %d: %q, %v, %v", status, value, present, err)
+		}
+	}
+}
+
 // TestCommitOnce: a commit isn't sent again where a kept connection breaks: the draft
 // may be a block by then.
 func TestCommitOnce(t *testing.T) {

@@ -94,7 +94,7 @@ func (v *View) open(ctx context.Context, r request, path string) (*conn, error) 
 			return nil, err
 		}
 		absent := k.head.status == 404 && k.head.about
-		if k.head.status >= 300 && !absent {
+		if k.head.status != 200 && !absent {
 			return nil, notAbsent(k.problem())
 		}
 		same, err := v.check(b, &k.head)

@@ -18,6 +18,8 @@ crate::streams::streams!();
 
 /// How long a write may stand still before it is seen whether the server has answered.
 const STALL: Duration = Duration::from_millis(20);
+/// The most bytes of a write: one to a slow reader takes as long as it has bytes.
+const WRITE: usize = 256 << 10;
 
 enum Socket {
     Unix(UnixStream),
@@ -65,10 +67,10 @@ impl Stream {
     /// Sends all; false where the server answered before that.
     fn send(&mut self, mut bytes: &[u8], incoming: &mut Incoming, deadline: Option<Instant>) -> io::Result<bool> {
         while !bytes.is_empty() {
-            match either!(&mut self.socket, it => it.write(bytes)) {
+            left(deadline)?;
+            match either!(&mut self.socket, it => it.write(&bytes[..bytes.len().min(WRITE)])) {
                 Ok(n) => bytes = &bytes[n..],
                 Err(error) if stalled(&error) => {
-                    left(deadline)?;
                     if self.glance(incoming)? {
                         return Ok(false);
                     }
@@ -79,7 +81,8 @@ impl Stream {
         Ok(true)
     }
 
-    /// Takes what is there already; false where nothing is.
+    /// Takes what is there already; false where nothing is. No answer can come any more
+    /// after the end, which is something.
     fn glance(&mut self, incoming: &mut Incoming) -> io::Result<bool> {
         either!(&self.socket, it => it.set_nonblocking(true))?;
         let read = either!(&mut self.socket, it => it.read(incoming.space()));
@@ -87,7 +90,7 @@ impl Stream {
         match read {
             Ok(n) => {
                 incoming.filled(n);
-                Ok(n > 0)
+                Ok(true)
             }
             Err(error) if stalled(&error) => Ok(false),
             Err(error) => Err(error),

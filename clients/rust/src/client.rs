@@ -17,6 +17,10 @@ macro_rules! client {
 
         type Result<T> = std::result::Result<T, Error>;
 
+        fn cut_short() -> Error {
+            Error::new(Kind::Connection, "it was closed before the answer's end")
+        }
+
         /// A connection.
         struct Conn {
             stream: Stream,
@@ -26,7 +30,7 @@ macro_rules! client {
         impl Conn {
             $($async)? fn open(config: &Config, deadline: Option<Instant>) -> Result<Self> {
                 let stream = wait!(Stream::connect(&config.address, deadline));
-                let stream = stream.map_err(|error| Error::io("connect", &error))?;
+                let stream = stream.map_err(|error| Error::io(&format!("connect to {}", config.address), error))?;
                 Ok(Conn { stream, incoming: Incoming::new() })
             }
 
@@ -40,13 +44,13 @@ macro_rules! client {
                 }
                 loop {
                     if let Some(head) = self.incoming.head()? {
-                        let keep = matches!(sent, Ok(true)) && !head.close && head.framing != Framing::Close;
+                        let keep = matches!(sent, Ok(true)) && !head.close;
                         return Ok((head, keep));
                     }
-                    match (wait!(self.fill(deadline)), &sent) {
-                        (Ok(true), _) => {}
+                    match (wait!(self.fill(deadline)), sent) {
+                        (Ok(true), again) => sent = again,
                         (_, Err(error)) => return Err(Error::io("send", error)),
-                        (Ok(false), _) => return Err(Error::new(Kind::Connection, "it was closed before the answer's end")),
+                        (Ok(false), _) => return Err(cut_short()),
                         (Err(error), _) => return Err(error),
                     }
                 }
@@ -56,7 +60,7 @@ macro_rules! client {
             $($async)? fn fill(&mut self, deadline: Option<Instant>) -> Result<bool> {
                 match wait!(self.stream.fill(&mut self.incoming, deadline)) {
                     Ok(n) => Ok(n > 0),
-                    Err(error) => Err(Error::io("receive", &error)),
+                    Err(error) => Err(Error::io("receive", error)),
                 }
             }
 
@@ -70,10 +74,7 @@ macro_rules! client {
                 }
                 while !framing.pull(&mut self.incoming, &mut out, limit)? {
                     if !wait!(self.fill(deadline))? {
-                        match framing {
-                            Framing::Close => break,
-                            _ => return Err(Error::new(Kind::Connection, "it was closed before the answer's end")),
-                        }
+                        return Err(cut_short());
                     }
                 }
                 Ok(out)
@@ -228,7 +229,7 @@ macro_rules! client {
             where
                 I: IntoIterator<Item = NewBlock>,
             {
-                ImportMany { client: self.clone(), blocks: blocks.into_iter(), stream: None, lines: 0, broken: false, over: false }
+                ImportMany { client: self.clone(), blocks: blocks.into_iter(), stream: None, lines: 0, broken: false, owing: false, over: false }
             }
 
             /// Says which block is best.
@@ -297,7 +298,7 @@ macro_rules! client {
             /// now, and again whenever it breaks off; nothing is missed then.
             pub $($async)? fn events(&self, options: EventOptions) -> Result<Events> {
                 let parser = EventParser::new();
-                let mut events = Events { client: self.clone(), options, parser, stream: None, again: None, over: false };
+                let mut events = Events { client: self.clone(), options, parser, stream: None, heard: Instant::now(), again: None, over: false };
                 let deadline = self.shared.config.deadline(&Call::get(String::new()));
                 wait!(events.connect(deadline))?;
                 Ok(events)

@@ -1,5 +1,6 @@
 //! Where a client goes, and how.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,12 @@ type Signer = dyn Fn() -> Result<String, String> + Send + Sync;
 /// Makes the bearer token of each request over TCP (docs/SERVE.md).
 #[derive(Clone)]
 pub struct Token(Arc<Signer>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
 
 impl Token {
     /// Asks a function for each token; its error ends the request.
@@ -29,9 +36,11 @@ impl Token {
 }
 
 /// What a client may be told. `Options::default()` has the defaults.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// How long a call may take, beside what it asks the server to wait; default 60 s.
+    /// How long a call may take, beside what it asks the server to wait; default 60 s. The
+    /// blocking client can't bound two things by it: the search for a host's address, and
+    /// a Unix socket whose queue of connections is full.
     pub timeout: Option<Duration>,
     /// The most bytes of an answer's body; default 256 MiB.
     pub max_answer: usize,
@@ -52,6 +61,15 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// Host and port, as they are in the header Host.
     Tcp(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Unix(path) => path.display().fmt(f),
+            Address::Tcp(host) => host.fmt(f),
+        }
+    }
 }
 
 impl Address {

@@ -1,5 +1,7 @@
 use std::fmt;
+use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -112,9 +114,13 @@ names! {
     }
 }
 
-/// The error of every call. It derefs to its [`Problem`].
-#[derive(Clone, PartialEq)]
-pub struct Error(Box<Problem>);
+/// The error of every call. It derefs to its [`Problem`]. Its source is the
+/// [`std::io::Error`], where there was one.
+#[derive(Clone)]
+pub struct Error {
+    problem: Box<Problem>,
+    source: Option<Arc<io::Error>>,
+}
 
 /// What an error says. Members that don't belong to its kind are `None` or empty.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,11 +165,15 @@ pub struct Problem {
 impl Error {
     /// What went wrong.
     pub fn kind(&self) -> &Kind {
-        &self.0.kind
+        &self.problem.kind
+    }
+
+    fn of(problem: Problem) -> Self {
+        Error { problem: Box::new(problem), source: None }
     }
 
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Error(Box::new(Problem {
+        Error::of(Problem {
             kind,
             status: 0,
             detail: detail.into(),
@@ -181,11 +191,11 @@ impl Error {
             item: None,
             action: None,
             line: None,
-        }))
+        })
     }
 
     pub(crate) fn at_line(mut self, line: u64) -> Self {
-        self.0.line = Some(line);
+        self.problem.line = Some(line);
         self
     }
 
@@ -197,11 +207,13 @@ impl Error {
         Error::new(Kind::Deadline, "no answer in time")
     }
 
-    pub(crate) fn io(act: &str, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind::{TimedOut, WouldBlock};
+    pub(crate) fn io(act: &str, error: io::Error) -> Self {
         match error.kind() {
-            TimedOut | WouldBlock => Error::deadline(),
-            _ => Error::new(Kind::Connection, format!("{act}: {error}")),
+            io::ErrorKind::TimedOut => Error::deadline(),
+            _ => {
+                let said = Error::new(Kind::Connection, format!("{act}: {error}"));
+                Error { source: Some(Arc::new(error)), ..said }
+            }
         }
     }
 
@@ -214,7 +226,7 @@ impl Error {
         let Some(kind) = text("kind") else {
             return Error::bad_answer(format!("status {status} without a problem"));
         };
-        Error(Box::new(Problem {
+        Error::of(Problem {
             kind: Kind::from(kind.as_str()),
             status,
             detail: text("detail").or_else(|| text("title")).unwrap_or_default(),
@@ -232,7 +244,7 @@ impl Error {
             item: text("item"),
             action: text("action"),
             line: None,
-        }))
+        })
     }
 }
 
@@ -240,7 +252,7 @@ impl Deref for Error {
     type Target = Problem;
 
     fn deref(&self) -> &Problem {
-        &self.0
+        &self.problem
     }
 }
 
@@ -252,8 +264,12 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.problem.fmt(f)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|error| error as _)
+    }
+}

@@ -73,8 +73,10 @@ macro_rules! leases {
 
             /// Drops the draft on the server.
             pub $($async)? fn discard(mut self) -> Result<()> {
+                // Only now: a future that is dropped before leaves that to the value's end.
+                let done = wait!(self.client.run(calls::drop_draft(&self.id)));
                 self.ends = false;
-                wait!(self.client.run(calls::drop_draft(&self.id)))
+                done
             }
 
             /// Lets the draft outlive this value, until its lease ends.
@@ -120,8 +122,9 @@ macro_rules! leases {
 
             /// Ends it.
             pub $($async)? fn release(mut self) -> Result<()> {
+                let done = wait!(self.client.run(calls::unpin(&self.id)));
                 self.ends = false;
-                wait!(self.client.run(calls::unpin(&self.id)))
+                done
             }
 
             /// Lets the pin outlive this value, until its time is over.

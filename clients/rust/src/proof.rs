@@ -43,6 +43,7 @@ pub struct Statement {
 
 /// What a proof answers.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Request {
     /// Keys, in ascending order.
     Keys(Vec<[u8; 31]>),
@@ -60,6 +61,7 @@ pub enum Request {
 
 /// What a statement proves.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Proven {
     /// The keys asked for, `None` for an absent one; or those of a range.
     pub pairs: Vec<([u8; 31], Option<Vec<u8>>)>,

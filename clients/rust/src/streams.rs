@@ -4,6 +4,9 @@ macro_rules! streams {
     ($($async:tt)?) => {
         /// The results of blocks that are imported one after the other. See
         /// [`Client::import_many`].
+        ///
+        /// A call for the next one that is given up, as a future may be, ends it: then
+        /// nobody knows what became of that block.
         pub struct ImportMany<I> {
             client: Client,
             blocks: I,
@@ -11,7 +14,15 @@ macro_rules! streams {
             lines: u64,
             /// The server answered a line before it had read all of it.
             broken: bool,
+            /// A block was taken, and its result not given.
+            owing: bool,
             over: bool,
+        }
+
+        impl<I> std::fmt::Debug for ImportMany<I> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("ImportMany").field("client", &self.client).field("lines", &self.lines).finish_non_exhaustive()
+            }
         }
 
         impl<I: Iterator<Item = NewBlock>> ImportMany<I> {
@@ -19,12 +30,19 @@ macro_rules! streams {
                 if self.over {
                     return None;
                 }
+                if self.owing {
+                    self.over = true;
+                    return Some(Err(Error::new(Kind::Connection, "the call for the result before was given up")));
+                }
                 let Some(block) = self.blocks.next() else {
                     self.over = true;
                     return wait!(self.finish()).err().map(Err);
                 };
                 self.lines += 1;
-                let line = match wait!(self.line(&block)) {
+                self.owing = true;
+                let line = wait!(self.line(&block));
+                self.owing = false;
+                let line = match line {
                     Ok(line) => line,
                     Err(error) => {
                         self.over = true;
@@ -62,7 +80,7 @@ macro_rules! streams {
                     let sent = wait!(conn.stream.send(&bytes, &mut conn.incoming, deadline));
                     self.broken = !matches!(sent, Ok(true));
                     return match (wait!(take_line(conn, framing, text, deadline)), sent) {
-                        (Err(end), Err(error)) if end.kind == Kind::Connection => Err(Error::io("send", &error)),
+                        (Err(end), Err(error)) if end.kind == Kind::Connection => Err(Error::io("send", error)),
                         (line, _) => line,
                     };
                 }
@@ -84,7 +102,7 @@ macro_rules! streams {
                 let sent = wait!(conn.stream.send(b"0\r\n\r\n", &mut conn.incoming, deadline));
                 while !framing.pull(&mut conn.incoming, &mut text, LINE)? {
                     if !wait!(conn.fill(deadline))? {
-                        return Err(Error::new(Kind::Connection, "it was closed before the answer's end"));
+                        return Err(cut_short());
                     }
                 }
                 if !text.is_empty() || !conn.incoming.is_empty() {
@@ -120,13 +138,25 @@ macro_rules! streams {
             client: Client,
             options: EventOptions,
             parser: EventParser,
-            stream: Option<(Conn, Framing)>,
+            /// The connection, and once its answer has begun how that goes on. It is kept
+            /// where a call for the next event is over before that.
+            stream: Option<(Conn, Option<Framing>)>,
+            /// When the connection was made, or has said something.
+            heard: Instant,
             again: Option<Instant>,
             over: bool,
         }
 
+        impl std::fmt::Debug for Events {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct("Events").field("client", &self.client).field("position", &self.position()).finish_non_exhaustive()
+            }
+        }
+
         /// The server says something every 15 s.
         const SILENCE: Duration = Duration::from_secs(45);
+        /// How long something may take that is there already.
+        const GLANCE: Duration = Duration::from_millis(20);
 
         impl Events {
             /// The position after which it would go on.
@@ -147,73 +177,94 @@ macro_rules! streams {
                 }
                 let next = wait!(self.wait(deadline));
                 // Of the errors of connections only the caller's deadline gets here.
-                self.over = next.as_ref().err().is_some_and(|error| error.kind != Kind::Deadline);
+                self.over = next.as_ref().err().is_some_and(|error| error.status != 0 || error.kind != Kind::Deadline);
                 Some(next)
             }
 
             $($async)? fn wait(&mut self, deadline: Option<Instant>) -> Result<Event> {
+                let late = |now: Instant| deadline.is_some_and(|deadline| now >= deadline);
                 loop {
                     if let Some(event) = self.parser.next()? {
                         return Ok(event);
                     }
-                    let late = |now: Instant| deadline.is_some_and(|deadline| now >= deadline);
                     let now = Instant::now();
                     if late(now) {
                         return Err(Error::deadline());
                     }
-                    let Some((conn, framing)) = &mut self.stream else {
-                        let again = self.again.unwrap_or(now);
-                        let until = deadline.map_or(again, |deadline| again.min(deadline));
-                        if until > now {
-                            wait!(sleep(until - now));
+                    let silence = match (&self.stream, self.again) {
+                        (None, Some(again)) if again > now => {
+                            wait!(sleep(deadline.map_or(again, |deadline| again.min(deadline)) - now));
                             continue;
                         }
-                        let silence = now + SILENCE;
-                        let until = Some(deadline.map_or(silence, |deadline| deadline.min(silence)));
-                        if let Err(error) = wait!(self.connect(until)) {
-                            if matches!(error.status, 400..=499) || error.kind == Kind::BadAnswer {
-                                return Err(error);
-                            }
-                            self.later(error.retry_after);
+                        (None, _) => now + SILENCE,
+                        // What has come while the caller was away is taken first.
+                        (Some(_), _) => (self.heard + SILENCE).max(now + GLANCE),
+                    };
+                    if let Err(error) = wait!(self.more(Some(deadline.map_or(silence, |deadline| deadline.min(silence))))) {
+                        if error.kind != Kind::Deadline || !late(Instant::now()) || self.heard.elapsed() >= SILENCE {
+                            self.later(error)?;
                         }
-                        continue;
-                    };
-                    let before = self.parser.text.len();
-                    let over = framing.pull(&mut conn.incoming, &mut self.parser.text, usize::MAX)?;
-                    if self.parser.text.len() > before {
-                        continue;
-                    }
-                    let silence = now + SILENCE;
-                    let more = match over {
-                        true => Ok(false),
-                        false => wait!(conn.fill(Some(deadline.map_or(silence, |deadline| deadline.min(silence))))),
-                    };
-                    match more {
-                        Ok(true) => {}
-                        Err(error) if error.kind == Kind::Deadline && late(Instant::now()) => return Err(error),
-                        _ => self.later(None),
                     }
                 }
             }
 
-            /// Lets the connection go, and makes another one after a while.
-            fn later(&mut self, after: Option<Duration>) {
+            /// Lets the connection go, and makes another one after a while, unless the error
+            /// is the end.
+            fn later(&mut self, error: Error) -> Result<()> {
+                let broken = error.status == 0 && matches!(error.kind, Kind::Connection | Kind::Deadline);
+                if !broken && error.status != 429 && error.status < 500 {
+                    return Err(error);
+                }
                 self.stream = None;
                 self.parser.reset();
-                self.again = Instant::now().checked_add(after.unwrap_or(self.parser.retry).min(Duration::from_secs(60)));
+                let time = self.parser.retry.max(error.retry_after.unwrap_or_default());
+                self.again = Instant::now().checked_add(time.min(Duration::from_secs(60)));
+                Ok(())
             }
 
+            /// Connects, and waits until the stream is there.
             $($async)? fn connect(&mut self, deadline: Option<Instant>) -> Result<()> {
-                let config = &self.client.shared.config;
-                let mut conn = wait!(Conn::open(config, deadline))?;
-                let bytes = config.request(&calls::events(&self.options, self.parser.last), false)?;
-                let (head, _) = wait!(conn.ask(&bytes, &[], deadline))?;
-                if head.status != 200 || head.media != crate::wire::EVENTS {
-                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline))?;
-                    return Err(Answer { head, body }.refused());
+                while !matches!(self.stream, Some((_, Some(_)))) {
+                    wait!(self.more(deadline))?;
                 }
-                let framing = head.framing;
-                self.stream = Some((conn, framing));
+                Ok(())
+            }
+
+            /// Makes a connection if there is none, or takes more of what it says.
+            $($async)? fn more(&mut self, deadline: Option<Instant>) -> Result<()> {
+                let config = &self.client.shared.config;
+                if self.stream.is_none() {
+                    let bytes = config.request(&calls::events(&self.options, self.parser.last), false)?;
+                    let mut conn = wait!(Conn::open(config, deadline))?;
+                    let sent = wait!(conn.stream.send(&bytes, &mut conn.incoming, deadline));
+                    sent.map_err(|error| Error::io("send", error))?;
+                    self.heard = Instant::now();
+                    self.stream = Some((conn, None));
+                }
+                let Some((conn, framing)) = &mut self.stream else {
+                    return Ok(());
+                };
+                if let Some(framing) = framing {
+                    let before = self.parser.text.len();
+                    let over = framing.pull(&mut conn.incoming, &mut self.parser.text, usize::MAX)?;
+                    match self.parser.text.len() > before {
+                        true => return Ok(()),
+                        false if over => return Err(cut_short()),
+                        false => {}
+                    }
+                } else if let Some(head) = conn.incoming.head()? {
+                    if head.status == 200 && head.media == crate::wire::EVENTS {
+                        *framing = Some(head.framing);
+                        return Ok(());
+                    }
+                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline));
+                    self.stream = None;
+                    return Err(Answer { head, body: body? }.refused());
+                }
+                if !wait!(conn.fill(deadline))? {
+                    return Err(cut_short());
+                }
+                self.heard = Instant::now();
                 Ok(())
             }
         }

@@ -1,5 +1,11 @@
 //! The same client for tokio: its calls are futures, its iterators have an asynchronous
-//! `next`. Drafts and pins that are dropped are ended by a task, if a runtime is there.
+//! `next`. The runtime must have I/O and time (`enable_all`).
+//!
+//! A future may be dropped at any time, and nothing is lost by it but the call: the next
+//! `next` of a scan or of events goes on where the last one was. Only [`ImportMany`] ends,
+//! and what was being written may be written. Drafts and pins that are dropped are ended
+//! by a task, if a runtime is there and lasts: where it may not, await [`Draft::discard`]
+//! or [`Pin::release`]. A draft or pin whose making was given up ends with its lease.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), accessor_client::Error> {
@@ -53,6 +59,8 @@ macro_rules! either {
 /// A future's result, if it comes in time.
 async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match deadline {
+        // The timer isn't looked at where there is always more.
+        Some(deadline) if deadline <= Instant::now() => Err(ErrorKind::TimedOut.into()),
         Some(deadline) => match ::tokio::time::timeout_at(deadline.into(), future).await {
             Ok(done) => done,
             Err(_) => Err(ErrorKind::TimedOut.into()),
@@ -89,12 +97,11 @@ impl Stream {
                     let either = Interest::READABLE | Interest::WRITABLE;
                     either!(self, it => it.ready(either).await)?;
                     match either!(self, it => it.try_read(incoming.space())) {
-                        Ok(n) if n > 0 => {
+                        // At the end, too: no answer can come any more.
+                        Ok(n) => {
                             incoming.filled(n);
                             return Ok(false);
                         }
-                        // What the server has closed can't be written to: that is seen next.
-                        Ok(_) => {}
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                         Err(error) => return Err(error),
                     }
@@ -109,14 +116,14 @@ impl Stream {
     async fn fill(&mut self, incoming: &mut Incoming, deadline: Option<Instant>) -> io::Result<usize> {
         let read = async {
             loop {
+                // Waits also where there is always more: other tasks have their turn.
+                either!(&*self, it => it.readable().await)?;
                 match either!(&*self, it => it.try_read(incoming.space())) {
                     Ok(n) => {
                         incoming.filled(n);
                         return Ok(n);
                     }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        either!(&*self, it => it.readable().await)?;
-                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -194,6 +194,7 @@ macro_rules! views {
         }
 
         /// A walk over a state, page by page.
+        #[derive(Debug)]
         struct Pages {
             view: View,
             options: ScanOptions,
@@ -243,6 +244,7 @@ macro_rules! views {
         }
 
         /// The pairs of a state. It ends after an error.
+        #[derive(Debug)]
         pub struct Scan(Pages);
 
         impl Scan {
@@ -258,6 +260,7 @@ macro_rules! views {
         }
 
         /// The keys of a state. It ends after an error.
+        #[derive(Debug)]
         pub struct Keys(Pages);
 
         impl Keys {

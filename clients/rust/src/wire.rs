@@ -153,8 +153,6 @@ pub(crate) struct Head {
 pub(crate) enum Framing {
     /// After so many bytes.
     Length(u64),
-    /// With the connection.
-    Close,
     /// Chunks: a chunk's size is next,
     Chunk,
     /// so many bytes of a chunk,
@@ -183,7 +181,7 @@ impl Head {
             media: "",
             retry_after: None,
             close: false,
-            framing: Framing::Close,
+            framing: Framing::Length(0),
         };
         for line in lines {
             let colon = line.iter().position(|&c| c == b':').ok_or_else(|| wrong("a line without a colon"))?;
@@ -217,7 +215,7 @@ impl Head {
                     let name = value.split(|&c| c == b';').next().unwrap_or(value);
                     head.media = [JSON, BINARY, LINES, EVENTS]
                         .into_iter()
-                        .find(|m| m.as_bytes() == name)
+                        .find(|m| trim(name).eq_ignore_ascii_case(m.as_bytes()))
                         .unwrap_or("another form");
                 }
                 10 if is("Connection") => head.close = value.eq_ignore_ascii_case(b"close"),
@@ -229,7 +227,7 @@ impl Head {
             _ if matches!(head.status, 100..=199 | 204 | 304) => Framing::Length(0),
             (true, None) => Framing::Chunk,
             (false, Some(n)) => Framing::Length(n),
-            (false, None) => Framing::Close,
+            (false, None) => return Err(wrong("neither a length nor chunks")),
             (true, Some(_)) => return Err(wrong("a length, though it comes in chunks")),
         };
         if let (Some(block), Some(slot), Some(root)) = (block, slot, root) {
@@ -281,15 +279,6 @@ impl Framing {
                         Framing::Length(0) => {}
                         _ => return Ok(false),
                     }
-                }
-                Framing::Close => {
-                    let n = data.len();
-                    if out.len() + n > limit {
-                        return Err(too_large(limit));
-                    }
-                    out.extend(data);
-                    from.take(n);
-                    return Ok(false);
                 }
                 Framing::Chunk | Framing::DataEnd | Framing::Trailer => {
                     let Some(n) = data.iter().position(|&c| c == b'\n') else {
@@ -379,6 +368,12 @@ mod tests {
     }
 
     #[test]
+    fn media_of_any_case() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Type: Application/JSON ; charset=utf-8\r\nContent-Length: 0";
+        assert_eq!(Head::parse(text).unwrap().media, JSON);
+    }
+
+    #[test]
     fn hostile_heads() {
         let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(HEAD));
         for text in [
@@ -390,6 +385,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\nwho says that this is all?",
+            "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n 5\r\n\r\nhello",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",

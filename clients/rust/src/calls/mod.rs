@@ -214,14 +214,14 @@ fn batch(path: String, keys: &[Key]) -> Call {
 fn values<'a>(path: String, keys: &'a [Key]) -> Op<impl Read<Vec<Option<Vec<u8>>>> + 'a> {
     op(batch(path, keys), |answer: Answer| {
         let body = answer.body(BINARY)?;
-        let list = read_values(&body).filter(|list| list.len() == keys.len());
+        let list = read_values(&body, keys.len());
         list.ok_or_else(|| Error::bad_answer(format!("not the values of {} keys", keys.len())))
     })
 }
 
-fn read_values(mut body: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
-    let mut list = Vec::new();
-    while !body.is_empty() {
+fn read_values(mut body: &[u8], count: usize) -> Option<Vec<Option<Vec<u8>>>> {
+    let mut list = Vec::with_capacity(count);
+    for _ in 0..count {
         let size = u32::from_le_bytes(body.get(..4)?.try_into().ok()?);
         body = &body[4..];
         if size == u32::MAX {
@@ -231,7 +231,7 @@ fn read_values(mut body: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
         list.push(Some(body.get(..size as usize)?.to_vec()));
         body = &body[size as usize..];
     }
-    Some(list)
+    body.is_empty().then_some(list)
 }
 
 pub(crate) fn get(id: &str, key: &str) -> Op<impl Read<Option<Vec<u8>>>> {
@@ -315,12 +315,12 @@ pub(crate) fn import_line(text: &[u8], line: u64, hash: Hash) -> Result<Imported
     let value: Value = serde_json::from_slice(text).map_err(|error| Error::bad_answer(error.to_string()))?;
     let status = value["status"].as_u64().and_then(|n| u16::try_from(n).ok());
     let status = status.ok_or_else(|| Error::bad_answer("a line without a status"))?;
-    if value.get("error").is_some() {
-        return Err(Error::problem(status, None, &value["error"]).at_line(line));
+    if value["line"].as_u64() != Some(line) {
+        return Err(Error::bad_answer(format!("it is about another line than {line}")));
     }
-    match value["line"].as_u64() == Some(line) {
-        true => read_imported(value, status, hash),
-        false => Err(Error::bad_answer(format!("it is about another line than {line}"))),
+    match value.get("error") {
+        Some(error) => Err(Error::problem(status, None, error).at_line(line)),
+        None => read_imported(value, status, hash),
     }
 }
 
@@ -386,4 +386,16 @@ pub(crate) fn prove_range(id: &str, from: &[u8], to: &[u8], max: Option<u32>) ->
 
 pub(crate) fn status() -> Op<impl Read<Status>> {
     op(Call::get("/v1/status".into()), Answer::json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_another_line() {
+        let text = br#"{"line":1,"status":404,"error":{"kind":"unknown-block","status":404}}"#;
+        assert_eq!(import_line(text, 1, Hash::default()).unwrap_err().kind, Kind::UnknownBlock);
+        assert_eq!(import_line(text, 2, Hash::default()).unwrap_err().kind, Kind::BadAnswer);
+    }
 }

@@ -117,12 +117,14 @@ macro_rules! streams {
         const LINE: usize = 1 << 20;
 
         $($async)? fn take_line(conn: &mut Conn, framing: &mut Framing, text: &mut Vec<u8>, deadline: Option<Instant>) -> Result<Vec<u8>> {
+            // What came early is there already.
+            let mut searched = 0;
             loop {
                 let end = framing.pull(&mut conn.incoming, text, LINE)?;
-                // What came early is there already.
-                if let Some(n) = text.iter().position(|&c| c == b'\n') {
-                    return Ok(text.drain(..=n).collect());
+                if let Some(n) = text[searched..].iter().position(|&c| c == b'\n') {
+                    return Ok(text.drain(..=searched + n).collect());
                 }
+                searched = text.len();
                 if end {
                     return Err(Error::bad_answer("fewer lines than blocks"));
                 }
@@ -257,9 +259,12 @@ macro_rules! streams {
                         *framing = Some(head.framing);
                         return Ok(());
                     }
-                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline));
-                    self.stream = None;
-                    return Err(Answer { head, body: body? }.refused());
+                    // Taken: half of a body is no head.
+                    let Some((mut conn, _)) = self.stream.take() else {
+                        return Ok(());
+                    };
+                    let body = wait!(conn.body(&head, head.limit(&config.options), deadline))?;
+                    return Err(Answer { head, body }.refused());
                 }
                 if !wait!(conn.fill(deadline))? {
                     return Err(cut_short());

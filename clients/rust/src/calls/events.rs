@@ -33,8 +33,10 @@ const EVENT: usize = 1 << 20;
 pub(crate) struct EventParser {
     /// What has come and is not read yet.
     pub text: Vec<u8>,
-    /// How far `text` has been looked at.
+    /// How far `text` has been read,
     read: usize,
+    /// and how far it was searched for a line's end.
+    searched: usize,
     data: String,
     id: Option<u64>,
     /// The last id, also one without data.
@@ -48,6 +50,7 @@ impl EventParser {
         EventParser {
             text: Vec::new(),
             read: 0,
+            searched: 0,
             data: String::new(),
             id: None,
             last: None,
@@ -59,20 +62,21 @@ impl EventParser {
     pub fn reset(&mut self) {
         self.text.clear();
         self.data.clear();
-        (self.read, self.id) = (0, None);
+        (self.read, self.searched, self.id) = (0, 0, None);
     }
 
     /// The next event that has come as a whole.
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
-        while let Some(n) = self.text[self.read..].iter().position(|&c| c == b'\n') {
-            let line = String::from_utf8_lossy(&self.text[self.read..self.read + n]).into_owned();
-            self.read += n + 1;
+        while let Some(n) = self.text[self.searched..].iter().position(|&c| c == b'\n') {
+            let end = self.searched + n;
+            let line = String::from_utf8_lossy(&self.text[self.read..end]).into_owned();
+            (self.read, self.searched) = (end + 1, end + 1);
             if let Some(event) = self.line(line.trim_end_matches('\r'))? {
                 return Ok(Some(event));
             }
         }
         self.text.drain(..self.read);
-        self.read = 0;
+        (self.read, self.searched) = (0, self.text.len());
         match self.text.len() + self.data.len() > EVENT {
             true => Err(Error::bad_answer("an event of more than 1 MiB")),
             false => Ok(None),
@@ -102,5 +106,27 @@ impl EventParser {
             _ => {}
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// What has come is searched once, however small its pieces are.
+    #[test]
+    fn a_long_event_byte_by_byte() {
+        let mut parser = EventParser::new();
+        let text =
+            format!("id: 7\ndata: {{\"kind\":\"block\",\"position\":7,\"x\":\"{}\"}}\n\n", "x".repeat(EVENT / 2));
+        let begun = Instant::now();
+        let mut events = Vec::new();
+        for byte in text.bytes() {
+            parser.text.push(byte);
+            events.extend(parser.next().unwrap());
+        }
+        assert_eq!((events.len(), events[0].position, parser.last), (1, 7, Some(7)));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }

@@ -24,6 +24,10 @@ macro_rules! leases {
                 self.begun.as_ref()
             }
 
+            fn parent(&self) -> Option<Hash> {
+                self.begun.as_ref().map(|begun| begun.parent.block)
+            }
+
             /// What it is like now.
             pub $($async)? fn info(&self) -> Result<DraftInfo> {
                 wait!(self.client.run(calls::draft_info(&self.id)))
@@ -36,7 +40,7 @@ macro_rules! leases {
 
             /// The value of a key as the draft has it.
             pub $($async)? fn get(&self, key: impl Into<Key>) -> Result<Option<Vec<u8>>> {
-                wait!(self.client.run(calls::draft_get(&self.id, &key.into())?))
+                wait!(self.client.run(calls::draft_get(&self.id, self.parent(), &key.into())?))
             }
 
             /// The values of keys, in their order.
@@ -44,7 +48,7 @@ macro_rules! leases {
                 let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
                 let mut values = Vec::with_capacity(keys.len());
                 for chunk in keys.chunks(calls::MANY) {
-                    values.extend(wait!(self.client.run(calls::draft_get_many(&self.id, chunk)))?);
+                    values.extend(wait!(self.client.run(calls::draft_get_many(&self.id, self.parent(), chunk)))?);
                 }
                 Ok(values)
             }

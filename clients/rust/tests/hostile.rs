@@ -152,6 +152,43 @@ fn no_answer_is_waited_for_that_cannot_come() {
     assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
 }
 
+/// The answer to who begins a draft of slot 2 on block 0.
+fn begun() -> String {
+    let zeros = "0".repeat(64);
+    let body = format!(
+        r#"{{"id":"d","parent":{{"block":"{zeros}","slot":1,"root":"{zeros}"}},"slot":2,"owner":"","age_ms":0,"bytes":0,"writes":0}}"#
+    );
+    let head = "HTTP/1.1 201 X\r\nContent-Type: application/json\r\nConnection: close";
+    format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn an_answer_about_another_draft_is_none() {
+    let server = Hostile::new(|n, stream| {
+        let (zeros, ones) = ("0".repeat(64), "1".repeat(64));
+        let about = |block| format!("Accessor-Block: {block}\r\nAccessor-Slot: 1\r\nAccessor-Root: {zeros}\r\n");
+        match n {
+            0 => say(&stream, &begun()),
+            1 => say(
+                &stream,
+                &format!("HTTP/1.1 200 X\r\n{}Connection: close\r\nContent-Length: 1\r\n\r\nx", about(&zeros)),
+            ),
+            2 => say(
+                &stream,
+                &format!("HTTP/1.1 200 X\r\n{}Connection: close\r\nContent-Length: 1\r\n\r\nx", about(&ones)),
+            ),
+            _ => say(&stream, &begun()),
+        }
+    });
+    let client = Client::new(server.address()).unwrap();
+    let draft = client.begin_draft("head", 2, &DraftOptions::default()).unwrap();
+    assert_eq!(draft.get("slot").unwrap(), Some(b"x".to_vec()));
+    assert_eq!(draft.get("slot").unwrap_err().kind, Kind::BadAnswer);
+    assert_eq!(draft.info().unwrap().id, "d");
+    assert_eq!(client.draft("e").info().unwrap_err().kind, Kind::BadAnswer);
+    assert_eq!(client.begin_draft("head", 3, &DraftOptions::default()).unwrap_err().kind, Kind::BadAnswer);
+}
+
 #[test]
 fn nobody_there_is_said_with_address_and_source() {
     use std::error::Error as _;
@@ -217,15 +254,7 @@ mod asynchronous {
     fn a_draft_ends_though_nobody_waits_for_that() {
         let server = Hostile::new(|n, mut stream| {
             if n == 0 {
-                let zeros = "0".repeat(64);
-                let body = format!(
-                    r#"{{"id":"d","parent":{{"block":"{zeros}","slot":1,"root":"{zeros}"}},"slot":2,"owner":"","age_ms":0,"bytes":0,"writes":0}}"#
-                );
-                let length = body.len();
-                say(
-                    &stream,
-                    &format!("HTTP/1.1 201 X\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"),
-                );
+                say(&stream, &begun());
             }
             let _ = stream.read_to_end(&mut Vec::new()); // says nothing
         });

@@ -20,6 +20,9 @@ pub(crate) fn begin_draft(parent: &str, slot: u32, options: &DraftOptions) -> Op
     let parent = parent.to_string();
     op(call, move |answer: Answer| {
         let draft: DraftInfo = answer.json()?;
+        if draft.slot != slot {
+            return Err(Error::bad_answer(format!("a draft of slot {}, not {slot}", draft.slot)));
+        }
         same(&parent, draft.parent.block).map(|()| draft)
     })
 }
@@ -28,24 +31,52 @@ fn draft(id: &str, rest: &str) -> String {
     format!("/v1/drafts/{}{rest}", escape(id))
 }
 
+/// What describes a draft or a pin must be about that one.
+fn described<T: Json>(call: Call, id: &str, its: fn(&T) -> &String) -> Op<impl Read<T>> {
+    let id = id.to_string();
+    op(call, move |answer: Answer| {
+        let value: T = answer.json()?;
+        match *its(&value) == id {
+            true => Ok(value),
+            false => Err(Error::bad_answer(format!("it is about {}, not {id}", its(&value)))),
+        }
+    })
+}
+
+/// An answer about a draft's state names the draft's parent, which may not be known here.
+fn on_parent<T>(op: Op<impl Read<T>>, parent: Option<Hash>) -> Op<impl Read<T>> {
+    let Op { call, read } = op;
+    let read = move |answer: Answer| match (answer.head.about, parent) {
+        (Some(about), Some(parent)) if about.block != parent => Err(other_block(&parent, &about.block)),
+        (None, _) if answer.head.status < 300 => Err(Error::bad_answer("it doesn't say which block it is about")),
+        _ => read(answer),
+    };
+    Op { call, read }
+}
+
 pub(crate) fn draft_info(id: &str) -> Op<impl Read<DraftInfo>> {
-    op(Call::get(draft(id, "")), Answer::json)
+    described(Call::get(draft(id, "")), id, |draft: &DraftInfo| &draft.id)
 }
 
 pub(crate) fn renew_draft(id: &str, ttl: Option<Duration>) -> Op<impl Read<DraftInfo>> {
-    op(post(draft(id, "/renew"), object(json!({ "ttl_ms": millis(ttl) }))), Answer::json)
+    let call = post(draft(id, "/renew"), object(json!({ "ttl_ms": millis(ttl) })));
+    described(call, id, |draft: &DraftInfo| &draft.id)
 }
 
 pub(crate) fn drop_draft(id: &str) -> Op<impl Read<()>> {
     op(Call::new("DELETE", draft(id, "")), Answer::nothing)
 }
 
-pub(crate) fn draft_get(id: &str, key: &Key) -> Result<Op<impl Read<Option<Vec<u8>>>>, Error> {
-    Ok(value(draft(id, &format!("/state/{}", key.path()?))))
+pub(crate) fn draft_get(id: &str, parent: Option<Hash>, key: &Key) -> Result<Op<impl Read<Option<Vec<u8>>>>, Error> {
+    Ok(on_parent(value(draft(id, &format!("/state/{}", key.path()?))), parent))
 }
 
-pub(crate) fn draft_get_many<'a>(id: &str, keys: &'a [Key]) -> Op<impl Read<Vec<Option<Vec<u8>>>> + 'a> {
-    values(draft(id, "/state"), keys)
+pub(crate) fn draft_get_many<'a>(
+    id: &str,
+    parent: Option<Hash>,
+    keys: &'a [Key],
+) -> Op<impl Read<Vec<Option<Vec<u8>>>> + 'a> {
+    on_parent(values(draft(id, "/state"), keys), parent)
 }
 
 pub(crate) fn draft_put(id: &str, key: &Key, value: &[u8]) -> Result<Op<impl Read<()>>, Error> {
@@ -110,7 +141,8 @@ pub(crate) fn pin(block: &str, ttl: Duration, options: &PinOptions) -> Op<impl R
 }
 
 pub(crate) fn renew_pin(id: &str, ttl: Duration) -> Op<impl Read<PinInfo>> {
-    op(post(format!("/v1/pins/{}/renew", escape(id)), json!({ "ttl_ms": millis(Some(ttl)) })), Answer::json)
+    let call = post(format!("/v1/pins/{}/renew", escape(id)), json!({ "ttl_ms": millis(Some(ttl)) }));
+    described(call, id, |pin: &PinInfo| &pin.id)
 }
 
 pub(crate) fn unpin(id: &str) -> Op<impl Read<()>> {

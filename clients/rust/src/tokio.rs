@@ -26,6 +26,7 @@ use std::io::{self, ErrorKind};
 
 use ::tokio::io::Interest;
 use ::tokio::net::{TcpStream, UnixStream};
+use ::tokio::task::coop::consume_budget;
 use ::tokio::time::sleep;
 
 use crate::config::Address;
@@ -91,6 +92,7 @@ impl Stream {
 
     async fn send_all(&self, mut bytes: &[u8], incoming: &mut Incoming) -> io::Result<bool> {
         while !bytes.is_empty() {
+            consume_budget().await;
             match either!(self, it => it.try_write(bytes)) {
                 Ok(n) => bytes = &bytes[n..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -116,14 +118,16 @@ impl Stream {
     async fn fill(&mut self, incoming: &mut Incoming, deadline: Option<Instant>) -> io::Result<usize> {
         let read = async {
             loop {
-                // Waits also where there is always more: other tasks have their turn.
-                either!(&*self, it => it.readable().await)?;
+                // Where there is always more, other tasks have their turn all the same.
+                consume_budget().await;
                 match either!(&*self, it => it.try_read(incoming.space())) {
                     Ok(n) => {
                         incoming.filled(n);
                         return Ok(n);
                     }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        either!(&*self, it => it.readable().await)?;
+                    }
                     Err(error) => return Err(error),
                 }
             }

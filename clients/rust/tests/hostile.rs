@@ -3,14 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use accessor_client::*;
 
-/// A server that does with each connection, by its number from 0, what it is told.
+/// A server that does with each request, by its number from 0, what it is told.
 struct Hostile {
     path: PathBuf,
     /// The heads of the requests.
@@ -24,13 +25,14 @@ impl Hostile {
         let path = std::env::temp_dir().join(name);
         let listener = UnixListener::bind(&path).unwrap();
         let (tell, heads) = channel();
+        let count = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
-            for (n, stream) in listener.incoming().enumerate() {
-                let (mut stream, tell) = (stream.unwrap(), tell.clone());
+            for stream in listener.incoming() {
+                let (mut stream, tell, count) = (stream.unwrap(), tell.clone(), count.clone());
                 thread::spawn(move || {
                     if let Some(head) = head(&mut stream) {
                         let _ = tell.send(head);
-                        serve(n, stream);
+                        serve(count.fetch_add(1, Ordering::SeqCst), stream);
                     }
                 });
             }

@@ -186,7 +186,7 @@ func (a *Accessor) DraftByID(id string) (*Draft, error) {
 	defer a.drafts.mu.Unlock()
 	d, ok := a.drafts.open[id]
 	if !ok {
-		return nil, fmt.Errorf("%w: it is over, or none of this process", ErrUnknownDraft)
+		return nil, fmt.Errorf("%w: it ended long ago or by a restart, or never was", ErrUnknownDraft)
 	}
 	return d, nil
 }

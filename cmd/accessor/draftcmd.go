@@ -273,6 +273,9 @@ With --root another root is refused, exit status 1; the draft then stays as it w
 	c.command(e, cmd, true, func(ctx context.Context, cl *client.Client, args []string) error {
 		var opts client.CommitOptions
 		var err error
+		if hash == "" {
+			return usageError("no hash given: use --hash HASH, that of the block's header")
+		}
 		if opts.Hash, err = forks.ParseHash(hash); err != nil {
 			return usageError("--hash: %w", err)
 		}

@@ -147,7 +147,7 @@ func eventText(e *client.Event) string {
 		}
 	case "reorg":
 		if e.Common != nil {
-			text += fmt.Sprintf(", after %d blocks above %d %s were left", deref(e.Depth), e.Common.Slot, e.Common.Block.Short())
+			text += fmt.Sprintf(", %d deep, down to %d %s", deref(e.Depth), e.Common.Slot, e.Common.Block.Short())
 		}
 	case "finalized":
 		text += fmt.Sprintf(", %d blocks lost", deref(e.Lost))

@@ -196,10 +196,13 @@ of a state that you trust. It needs no store. Prints what is proved: each key wi
 its value, or that it is absent. Exit status 1 where nothing is proved.
 
 The root proves a state, not which block it belongs to: the block that the proof
-names is whoever made it's claim.`,
+names is a claim of whoever made it.`,
 		Example: "  accessor check-proof --root 19c2…f0 proof",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if root == "" {
+				return usageError("no root given: use --root HASH, that of a state that you trust")
+			}
 			hash, err := forks.ParseHash(root)
 			if err != nil {
 				return usageError("--root: %w", err)

@@ -77,7 +77,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitOK // who read has seen enough
 	}
 	var exit *exitError
-	if !errors.As(err, &exit) || exit.err != nil {
+	switch {
+	case errors.As(err, &exit) && exit.err == nil:
+	case errors.Is(err, checkpoint.ErrInUse):
+		fmt.Fprintf(stderr, "accessor: %v: stop that process or, where it is an accessor serve, ask it, by --socket PATH\n", err)
+	default:
 		fmt.Fprintln(stderr, "accessor:", err)
 	}
 	return statusOf(err)
@@ -208,7 +212,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usageError("%s: %w (see %[1]s --help)", cmd.CommandPath(), err)
+			return usageError("%w: %s (see %s --help)", err, strings.Replace(cmd.UseLine(), " [flags]", "", 1), cmd.CommandPath())
 		}
 		return nil
 	}

@@ -180,7 +180,7 @@ func (s *service) serve(serving *errgroup.Group, listeners []*listen.Listener) (
 		for _, w := range l.Warnings() {
 			s.log.Warn(w, zap.String("socket", l.Name()), zap.String("at", l.Where()))
 		}
-		s.log.Info("serving", zap.String("socket", l.Name()), zap.String("at", l.Where()))
+		s.log.Info("listening", zap.String("socket", l.Name()), zap.String("at", l.Where()))
 	}
 	return breaks
 }

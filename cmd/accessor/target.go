@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"net"
@@ -20,7 +18,6 @@ import (
 	"accessor/api/access"
 	"accessor/api/client"
 	"accessor/api/listen"
-	"accessor/checkpoint"
 	"accessor/cmd/accessor/config"
 )
 
@@ -62,11 +59,7 @@ func (t *target) open() (c *client.Client, done func(), err error) {
 		return nil, nil, usageError("--data opens a store, --socket asks a running sidecar: give one of them")
 	}
 	if t.data != "" {
-		c, done, err = t.openDirect()
-		if errors.Is(err, checkpoint.ErrInUse) {
-			err = fmt.Errorf("%w: ask that process, by --socket PATH where it is an accessor serve", err)
-		}
-		return c, done, err
+		return t.openDirect()
 	}
 	return t.dial()
 }

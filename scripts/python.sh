@@ -52,7 +52,7 @@ run() { "$venv/bin/python" -m unittest -v "$@" >"$logs/$1${3:-}" 2>&1; }
 pids=()
 run test_conformance -k _blocking & pids+=($!)
 run test_conformance -k _asyncio & pids+=($!)
-run test_http test_proof test_package & pids+=($!)
+run test_http test_hostile test_proof test_package & pids+=($!)
 failed=0
 for pid in "${pids[@]}"; do
   wait "$pid" || failed=1
@@ -67,7 +67,7 @@ out=$PWD/../../build/python
 rm -rf "$out" "$venv/wheel"
 mkdir -p "$out" "$venv/wheel"
 # From a copy: setuptools leaves its own files beside the sources.
-cp -R pyproject.toml README.md src "$venv/wheel/"
+cp -R pyproject.toml README.md src ../../LICENSE "$venv/wheel/"
 "$venv/bin/pip" wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w "$out" "$venv/wheel"
 unset PYTHONPATH
 "$python" -m venv --without-pip "$venv/wheel/fresh"
@@ -77,6 +77,7 @@ cd /
 import accessor_client, importlib.metadata as m, importlib.resources as r
 assert m.version("accessor-client") == accessor_client.__version__ == "0.1.0"
 assert not m.requires("accessor-client")
+assert any(f.name == "LICENSE" for f in m.files("accessor-client"))
 assert r.files("accessor_client").joinpath("py.typed").is_file()
 print("imported", accessor_client.__file__)'
 say "built $(cd "$out" && ls ./*.whl)"

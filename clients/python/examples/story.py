@@ -18,7 +18,8 @@ with Client(socket) as client, open(recording) as lines:
     print("they part at slot", diff.common.slot, "and differ in", len(diff.keys), "keys")
 
     newest = client.status().newest_event
-    for event in client.events(after=1):
-        print(event.kind, event.slot, event.block)
-        if event.position >= newest:
-            break
+    with client.events(after=1) as events:
+        for event in events:
+            print(event.kind, event.slot, event.block)
+            if event.position >= newest:
+                break

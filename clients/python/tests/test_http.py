@@ -69,7 +69,9 @@ class Streams(unittest.TestCase):
     def events(self, text: bytes, step: int = 5) -> List[Event]:
         self.stream = Subscription(None, ())
         data = self.HEAD + b"%x\r\n%s\r\n" % (len(text), text)
-        return [e for i in range(0, len(data), step) for e in self.stream.feed(data[i:i + step])]
+        for i in range(0, len(data), step):
+            self.stream.feed(data[i:i + step])
+        return list(iter(self.stream.take, None))
 
     def test_events(self) -> None:
         text = b"retry: 50\n:\nid: 7\n\nevent: x\r\nid: 9\r\ndata: {\"kind\":\"x\",\ndata: \"position\":9}\n\nid: 11\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -43,13 +44,20 @@ class Package(unittest.TestCase):
             self.assertTrue(issubclass(getattr(accessor_client, name), AccessorError))
 
     def test_calls_alike(self) -> None:
-        """Both clients, and what they hand out, have the same methods."""
+        """Both clients, and what they hand out, have the same methods, with the same parameters."""
         same = {"about", "block", "slot", "root", "__getitem__"}
         for one, other in (("Client", "AsyncClient"), ("View", "AsyncView"), ("Draft", "AsyncDraft"), ("Pin", "AsyncPin"), ("Events", "AsyncEvents")):
             has, needs = (
                 {n for n in dir(getattr(accessor_client, name)) if not n.startswith("_")} - same for name in (other, one)
             )
             self.assertEqual(needs - has, set(), one)
+            for name in needs:
+                method, other_method = (getattr(getattr(accessor_client, c), name) for c in (one, other))
+                if callable(method) and name != "import_many":  # which takes asynchronous sources, too
+                    parameters, others = (
+                        [(p.name, p.kind, p.default, p.annotation.replace("BlockLike", "Union[Block, Mapping[str, Any]]"))
+                         for p in list(inspect.signature(m).parameters.values())[1:]] for m in (method, other_method))
+                    self.assertEqual(parameters, others, f"{one}.{name}")
 
 
 class Readme(unittest.TestCase):

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, List, Mapping, Optional, Sequence, TypeVar, Union
+from typing import Any, AsyncIterable, AsyncIterator, Awaitable, Iterable, List, Mapping, Optional, Sequence, TypeVar, Union
 
 from . import calls, model
-from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView, Opening, close, received, send
+from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView, Opening, close, forget, received, send
 from .calls import Call, Pages
-from .client import IDLE
 from .errors import ConnectionFailed, Deadline
-from .http import MAX_BODY, RECV, Answer, Reader, parse_address
+from .http import RECV, Answer, Reader
 from .model import About, Block, BlockName, Key
+from .pool import Pool
 from .reads import BlockReads
 from .streams import ImportResult, Imports, Subscription
 
 T = TypeVar("T")
 BlockLike = Union[Block, Mapping[str, Any]]
 
+AT_A_TIME = 128  # calls; the server takes 256 requests of a client
 
-class AsyncClient:
-    """As Client, for one event loop; its tasks may share it."""
 
-    def __init__(
-        self, address: str, *, timeout: Optional[float] = 30.0, token: Optional[Callable[[], str]] = None,
-        max_body: int = MAX_BODY,
-    ) -> None:
-        self._address = parse_address(address)
-        self._timeout, self._token, self._max_body = timeout, token, max_body
-        self._idle: List[socket.socket] = []
+class AsyncClient(Pool):
+    """As Client, for one event loop; its tasks may share it.
+
+    Of more than 128 calls at a time the others wait, and their timeouts begin later.
+    """
+
+    _turns: Optional[asyncio.Semaphore] = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -38,8 +37,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        self._drop_idle()
 
     def at(self, name: BlockName) -> AsyncView:
         return AsyncView(self, BlockReads(name))
@@ -63,30 +61,35 @@ class AsyncClient:
         stream = Imports(window)
         source = _iterate(blocks)
         loop = asyncio.get_running_loop()
-        with await self._connect() as sock:
-            coming = None
+        coming: Optional[asyncio.Future[bytes]] = None
+        with await self._within(self._connect(), "connect", self._timeout) as sock:
+            going: Optional[asyncio.Future[bool]] = asyncio.ensure_future(
+                send(sock, stream.request(self._address.host, self._new_token())))
             try:
-                await send(sock, stream.request(self._address.host, self._new_token()))
                 while not stream.done:
                     coming = coming or asyncio.ensure_future(loop.sock_recv(sock, RECV))
-                    if stream.room and not coming.done():
+                    if going is None and stream.room and not coming.done():
                         try:
                             data = stream.line(await source.__anext__())
                         except StopAsyncIteration:
                             data = stream.last()
-                        stream.ended |= not await self._within(send(sock, data), "import")
-                        await asyncio.sleep(0)
-                        continue
-                    await asyncio.wait({coming}, timeout=self._timeout)
-                    if not coming.done():
+                        going = asyncio.ensure_future(send(sock, data))
+                    # Both at a time: a server whose answers nobody reads takes no more blocks.
+                    done, _ = await asyncio.wait(
+                        {f for f in (coming, going) if f is not None}, timeout=self._timeout,
+                        return_when=asyncio.FIRST_COMPLETED)
+                    if not done:
                         raise Deadline(f"no answer to a block in {self._timeout} s")
-                    data, coming = received(coming), None
-                    for result in stream.feed(data):
-                        yield result
+                    if going is not None and going.done():
+                        if not going.result():
+                            stream.stop()
+                        going = None
+                    if coming.done():
+                        data, coming = received(coming), None
+                        for result in stream.feed(data):
+                            yield result
             finally:
-                if coming is not None:
-                    coming.cancel()
-                    await asyncio.wait({coming})
+                await forget(coming, going)
         stream.missing()
 
     async def held(self, hashes: Iterable[str]) -> List[str]:
@@ -148,36 +151,35 @@ class AsyncClient:
 
     async def _do(self, call: Call[T]) -> T:
         data = call.request(self._address.host, self._new_token())
-        answer = None
-        timeout = None if self._timeout is None else self._timeout + call.wait
-        what = f"{call.method} {call.target[:200]}"
-        if self._idle and not call.once:
-            answer = await self._within(self._exchange(self._idle.pop(), data, True), what, timeout)
-        if answer is None:
-            sock = await self._connect()
-            answer = await self._within(self._exchange(sock, data, False), what, timeout)
-        assert answer is not None  # of a new connection there is one, or an error
+        self._turns = self._turns or asyncio.Semaphore(AT_A_TIME)
+        async with self._turns:
+            answer = await self._within(
+                self._answer(data, call.once), f"{call.method} {call.target[:200]}",
+                None if self._timeout is None else self._timeout + call.wait)
         return call.answer(answer)
+
+    async def _answer(self, data: bytes, once: bool) -> Answer:
+        answer = None
+        sock = None if once else self._pop()
+        if sock is not None:
+            answer = await self._exchange(sock, data, True)
+        if answer is None:
+            answer = await self._exchange(await self._connect(), data, False)
+        assert answer is not None  # of a new connection there is one, or an error
+        return answer
 
     async def _walk(self, pages: Pages[T]) -> AsyncIterator[T]:
         while not pages.done:
             for element in await self._do(pages.call()):
                 yield element
 
-    def _new_token(self) -> Optional[str]:
-        return None if self._token is None else self._token()
-
-    async def _within(self, work: Awaitable[T], what: str, timeout: Optional[float] = None) -> T:
-        timeout = self._timeout if timeout is None else timeout
+    async def _within(self, work: Awaitable[T], what: str, timeout: Optional[float]) -> T:
         try:
             return await asyncio.wait_for(work, timeout)
         except asyncio.TimeoutError as e:
             raise Deadline(f"{what}: nothing in {timeout} s") from e
 
     async def _connect(self) -> socket.socket:
-        return await self._within(self._connect_at_all(), "connect")
-
-    async def _connect_at_all(self) -> socket.socket:
         loop = asyncio.get_running_loop()
         address = self._address
         error: Optional[OSError] = None
@@ -192,6 +194,12 @@ class AsyncClient:
                     sock.setblocking(False)
                     if family != socket.AF_UNIX:
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    while family == socket.AF_UNIX:
+                        try:
+                            sock.connect(place)
+                            return sock
+                        except BlockingIOError:  # there is no room in the server's queue, and no sign of when
+                            await asyncio.sleep(0.005)
                     await loop.sock_connect(sock, place)
                     return sock
                 except OSError as e:
@@ -229,12 +237,8 @@ class AsyncClient:
             raise
         finally:
             early = sending is not None and not sending.done()
-            if sending is not None:
-                sending.cancel()
-                await asyncio.wait({sending})
-        if reader.reusable and not early and len(self._idle) < IDLE:
-            self._idle.append(sock)
-        else:
+            await forget(sending)
+        if not reader.reusable or early or not self._keep(sock):
             close(sock)
         return reader.answer
 

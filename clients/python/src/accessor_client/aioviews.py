@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections import deque
 from typing import (
-    TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Deque, Generator, Generic, Iterable, List, Mapping,
+    TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Generator, Generic, Iterable, List, Mapping,
     Optional, Sequence, Tuple, TypeVar, Union, overload,
 )
 
@@ -46,6 +45,15 @@ def received(coming: asyncio.Future[bytes]) -> bytes:
         return b""
 
 
+async def forget(*work: Optional[asyncio.Future[Any]]) -> None:
+    """Ends what is no longer waited for."""
+    running = {w for w in work if w is not None}
+    for w in running:
+        w.cancel()
+    if running:
+        await asyncio.wait(running)
+
+
 def close(sock: socket.socket) -> None:
     """Closes a socket for which somebody may still wait: the loop must forget it first."""
     loop = asyncio.get_running_loop()
@@ -80,12 +88,16 @@ class _AsyncState:
         self._reads = reads
         self._binding: Optional[asyncio.Lock] = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._reads})"
+
     async def _do(self, make: Callable[[], Call[T]]) -> T:
-        if self._reads.bound:
-            return await self._client._do(make())
-        self._binding = self._binding or asyncio.Lock()
-        async with self._binding:  # two first answers might name two blocks
-            return await self._client._do(make())
+        if not self._reads.bound:
+            self._binding = self._binding or asyncio.Lock()
+            async with self._binding:  # two first answers might name two blocks
+                if not self._reads.bound:
+                    return await self._client._do(make())
+        return await self._client._do(make())
 
     async def _walk(self, pages: Pages[T]) -> AsyncIterator[T]:
         while not pages.done:
@@ -231,7 +243,6 @@ class AsyncEvents:
 
     def __init__(self, client: AsyncClient, stream: Subscription) -> None:
         self._client, self._stream = client, stream
-        self._ready: Deque[Event] = deque()
         self._sock: Optional[socket.socket] = None
         # A wait that is given up keeps what it would have got for the next one.
         self._coming: Optional[asyncio.Future[bytes]] = None
@@ -241,15 +252,21 @@ class AsyncEvents:
 
     async def __aenter__(self) -> AsyncEvents:
         if not self._began:
-            try:
-                await self._connect()
-                while not self._stream.open:
-                    await self._receive(self._client._timeout)
-            except BaseException:
-                self._drop()
-                raise
-            self._began = True
+            await self._begin(self._client._timeout)
         return self
+
+    async def _begin(self, timeout: Optional[float]) -> None:
+        async def work() -> None:
+            await self._connect()
+            while not self._stream.open:
+                await self._receive(None)
+
+        try:
+            await self._client._within(work(), "events", timeout)
+        except BaseException:
+            self._drop()
+            raise
+        self._began = True
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
@@ -259,7 +276,7 @@ class AsyncEvents:
 
     @property
     def position(self) -> Optional[int]:
-        return self._stream.last
+        return self._stream.position
 
     async def __anext__(self) -> Event:
         return await self.next()
@@ -267,21 +284,27 @@ class AsyncEvents:
     async def next(self, timeout: Optional[float] = None) -> Event:
         """The next event. Error: Deadline after so many seconds; it may be asked again."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        await self.__aenter__()
-        while not self._ready:
+        while True:
+            event = self._stream.take()
+            if event is not None:
+                return event
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise Deadline(f"no event in {timeout} s")
             if self._closed.is_set():
                 raise StopAsyncIteration
-            await self._step(left)
-        return self._ready.popleft()
+            timeout = self._client._timeout
+            timeout = timeout if left is None else min(left, timeout or left)
+            if self._began:
+                await self._step(left, timeout)
+            else:
+                await self._begin(timeout)
 
     async def close(self) -> None:
         self._closed.set()
         self._drop()
 
-    async def _step(self, left: Optional[float]) -> None:
+    async def _step(self, left: Optional[float], timeout: Optional[float]) -> None:
         try:
             if self._sock is None:
                 pause = self._again - time.monotonic()
@@ -289,20 +312,27 @@ class AsyncEvents:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._closed.wait(), pause if left is None else min(left, pause))
                     return
-                await self._connect()
+                await self._client._within(self._connect(), "connect", timeout)
+                if self._closed.is_set():  # while it connected
+                    return self._drop()
             await self._receive(left)
         except AccessorError as e:
             self._drop()
-            if not self._stream.goes_on(e):
+            again = self._stream.pause(e)
+            if again is None:
                 self._closed.set()
                 raise
-            self._again = time.monotonic() + max(self._stream.retry, e.retry_after or 0)
+            self._again = time.monotonic() + again
 
     async def _connect(self) -> None:
         self._stream.begin()
         sock = self._sock = await self._client._connect()
         self._heard = time.monotonic()
-        await send(sock, self._stream.request(self._client._address.host, self._client._new_token()))
+        try:
+            await send(sock, self._stream.request(self._client._address.host, self._client._new_token()))
+        except BaseException:
+            self._drop()
+            raise
 
     async def _receive(self, left: Optional[float]) -> None:
         assert self._sock is not None
@@ -319,7 +349,7 @@ class AsyncEvents:
             return
         self._coming = None
         self._heard = time.monotonic()
-        self._ready.extend(self._stream.feed(received(coming)))
+        self._stream.feed(received(coming))
 
     def _drop(self) -> None:
         coming, self._coming = self._coming, None

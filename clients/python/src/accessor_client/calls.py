@@ -78,7 +78,7 @@ class Call(Generic[T]):
                 return self.parse(answer)
             except AccessorError:
                 raise
-            except (ValueError, TypeError, KeyError, AttributeError, struct.error) as e:
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, struct.error) as e:
                 raise BadAnswer(f"{self.method} {self.target[:200]}: {e}") from e
         raise of_answer(answer)
 
@@ -87,7 +87,7 @@ def of_answer(answer: Answer) -> AccessorError:
     """The error that an answer is. One that is no problem is a BadAnswer with the status."""
     after = answer.header(b"retry-after")
     try:
-        error = of_problem(answer.json(), float(after) if after is not None and after.isdigit() else None)
+        error = of_problem(answer.json(), float(after) if after is not None and after.isdigit() and len(after) < 8 else None)
     except (ValueError, TypeError):
         error = BadAnswer(f"status {answer.status} with a body that is no problem: {answer.body[:200]!r}")
     error.status = answer.status
@@ -133,7 +133,11 @@ def block_text(name: BlockName) -> str:
 
 def key_text(key: Key) -> str:
     """A key as it stands in a path or a query."""
-    return key.hex() if isinstance(key, bytes) else quote(key, safe=":")
+    if isinstance(key, bytes):
+        return key.hex()
+    if not isinstance(key, str):
+        raise TypeError(f"a key is bytes or str, not {type(key).__name__}")
+    return quote(key, safe=":")
 
 
 def milliseconds(seconds: Optional[float]) -> Optional[int]:

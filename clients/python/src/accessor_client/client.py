@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-import struct
 import time
-import weakref
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, Union
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, Union
 
 from . import calls, model
 from .calls import Call, Pages
 from .errors import AccessorError, ConnectionFailed, Deadline
-from .http import MAX_BODY, RECV, Answer, Reader, connect, parse_address, whole
+from .http import RECV, Answer, Reader, whole
 from .model import About, Block, BlockName, Key
+from .pool import Pool, limit, poll
 from .reads import BlockReads
 from .streams import ImportResult, Imports, Subscription
 from .views import Draft, Events, Pin, View
 
 T = TypeVar("T")
 
-IDLE = 16  # connections that are kept
 SMALL = 64 << 10  # bytes of a request that are sent without looking for an early answer
 
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
-
-def _after_fork() -> None:
-    # A connection that parent and child share would give each the other's answers.
-    for client in list(_clients):
-        client.close()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _limit(sock: socket.socket, seconds: Optional[float]) -> None:
-    """Bounds each wait of a blocking socket, by the kernel: Python's own timeouts cost a poll a call."""
-    whole = struct.pack("@ll", int(seconds or 0), int(((seconds or 0) % 1) * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, whole)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, whole)
-
-
-def _poll(sock: socket.socket, events: int, seconds: Optional[float]) -> int:
-    poll = select.poll()
-    poll.register(sock, events)
-    ready = poll.poll(None if seconds is None else max(0, seconds) * 1000)
-    return ready[0][1] if ready else 0
+def left(deadline: Optional[float]) -> Optional[float]:
+    """Seconds until then. Error: BlockingIOError where there are none, as of a socket with a limit."""
+    if deadline is None:
+        return None
+    seconds = deadline - time.monotonic()
+    if seconds < 1e-5:
+        raise BlockingIOError
+    return seconds
 
 
 def receive(sock: socket.socket) -> bytes:
@@ -58,23 +40,14 @@ def receive(sock: socket.socket) -> bytes:
         return b""
 
 
-class Client:
+class Client(Pool):
     """A client of ``accessor serve``; threads may share it.
 
     ``address`` is unix:///path, a socket's path, or http://host:port. ``timeout`` is in
-    seconds, for each call; None is for ever. ``token`` gives the token of a request over
+    seconds, for each call as a whole; None is for ever. ``token`` gives the token of a request over
     TCP: ``signer`` makes such a function. Every call may raise an AccessorError: the
     server's, by its kind, or ConnectionFailed, Deadline, BadAnswer.
     """
-
-    def __init__(
-        self, address: str, *, timeout: Optional[float] = 30.0, token: Optional[Callable[[], str]] = None,
-        max_body: int = MAX_BODY,
-    ) -> None:
-        self._address = parse_address(address)
-        self._timeout, self._token, self._max_body = timeout, token, max_body
-        self._idle: List[socket.socket] = []
-        _clients.add(self)
 
     def __enter__(self) -> Client:
         return self
@@ -84,8 +57,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections that are idle; the client may go on to be used."""
-        while self._idle:
-            self._idle.pop().close()
+        self._drop_idle()
 
     # Blocks.
 
@@ -120,12 +92,12 @@ class Client:
         """
         stream = Imports(window)
         source = iter(blocks)
-        with self._connect() as sock:
+        with self._stream(self._timeout) as sock:
             out = memoryview(stream.request(self._address.host, self._new_token()))
             while not stream.done:
                 idle = not out and stream.room
                 wanted = select.POLLIN | (select.POLLOUT if out else 0)
-                ready = _poll(sock, wanted, 0 if idle else self._timeout)
+                ready = poll(sock, wanted, 0 if idle else self._timeout)
                 if ready & ~select.POLLOUT:
                     yield from stream.feed(receive(sock))
                 elif ready:
@@ -133,8 +105,9 @@ class Client:
                         out = out[sock.send(out, socket.MSG_DONTWAIT):]
                     except BlockingIOError:
                         pass
-                    except OSError:  # the server has closed: why, it may have said
-                        out, stream.ended = out[:0], True
+                    except OSError:
+                        out = out[:0]
+                        stream.stop()
                 elif idle:
                     try:
                         out = memoryview(stream.line(next(source)))
@@ -210,17 +183,20 @@ class Client:
     # Sending.
 
     def _do(self, call: Call[T]) -> T:
-        data = call.request(self._address.host, None if self._token is None else self._token())
+        data = call.request(self._address.host, self._new_token())
+        timeout = self._timeout
+        if timeout is not None:
+            timeout += call.wait
+        deadline = None if timeout is None else time.monotonic() + timeout
         answer = None
-        if self._idle and not call.once:
-            try:
-                sock = self._idle.pop()
-            except IndexError:  # another thread was faster
-                pass
-            else:
-                answer = self._exchange(sock, data, call, True)
-        if answer is None:
-            answer = self._exchange(self._connect(), data, call, False)
+        try:
+            sock = None if call.once else self._pop()
+            if sock is not None:
+                answer = self._exchange(sock, data, call.wait > 0, deadline, True)
+            if answer is None:
+                answer = self._exchange(self._connect(deadline), data, True, deadline, False)
+        except BlockingIOError as e:
+            raise Deadline(f"{call.method} {call.target[:200]}: no answer in {timeout} s") from e
         assert answer is not None  # of a new connection there is one, or an error
         return call.answer(answer)
 
@@ -228,32 +204,49 @@ class Client:
         while not pages.done:
             yield from self._do(pages.call())
 
-    def _new_token(self) -> Optional[str]:
-        return None if self._token is None else self._token()
-
-    def _connect(self) -> socket.socket:
+    def _connect(self, deadline: Optional[float]) -> socket.socket:
+        """A new connection, of which no wait lasts longer than until then. Error: BlockingIOError for that."""
+        path, tcp, host = self._address
         try:
-            sock = connect(self._address, self._timeout)
+            if path is None:
+                sock = socket.create_connection(tcp, left(deadline))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(None)
+                limit(sock, left(deadline))
+                if path is not None:
+                    sock.connect(path)
+            except BaseException:
+                sock.close()
+                raise
         except socket.timeout as e:
-            raise Deadline(f"connect: nothing in {self._timeout} s") from e
+            raise BlockingIOError from e
+        except BlockingIOError:
+            raise
         except OSError as e:
-            raise ConnectionFailed(f"connect to {self._address.path or self._address.host}: {e}") from e
-        sock.settimeout(None)
-        _limit(sock, self._timeout)
+            raise ConnectionFailed(f"connect to {path or host}: {e}") from e
         return sock
 
-    def _readable(self, sock: socket.socket, seconds: float) -> bool:
-        return _poll(sock, select.POLLIN, seconds) != 0
+    def _stream(self, timeout: Optional[float]) -> socket.socket:
+        """A connection for a stream. Error: Deadline."""
+        try:
+            return self._connect(None if timeout is None else time.monotonic() + timeout)
+        except BlockingIOError as e:
+            raise Deadline(f"connect: nothing in {timeout} s") from e
 
-    def _exchange(self, sock: socket.socket, data: bytes, call: Call[Any], reused: bool) -> Optional[Answer]:
-        """Sends a request and reads its answer; None where a connection that was idle had been closed."""
-        timeout = self._timeout
-        if call.wait and timeout is not None:
-            timeout += call.wait
-            _limit(sock, timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _exchange(
+        self, sock: socket.socket, data: bytes, limited: bool, deadline: Optional[float], reused: bool,
+    ) -> Optional[Answer]:
+        """Sends a request and reads its answer; None where a connection that was idle had been closed.
+
+        ``limited``: the waits of the connection are not those of other calls. Error: BlockingIOError at the deadline.
+        """
         reuse = True
         try:
+            if limited:
+                limit(sock, left(deadline))
             try:
                 if len(data) <= SMALL:
                     sock.sendall(data)
@@ -264,22 +257,21 @@ class Client:
             got = receive(sock)
             answer = whole(got, self._max_body)
             if answer is None:
-                reader = Reader(self._max_body)
                 if reused and not got:
                     sock.close()
                     return None
+                reader = Reader(self._max_body)
                 while not reader.done:
                     if not got:
                         raise ConnectionFailed("the server closed the connection before its answer's end")
                     reader.feed(got)
                     if not reader.done:
-                        got = self._receive_until(sock, deadline)
-                answer, reuse = reader.answer, reuse and reader.reusable
-                _limit(sock, self._timeout)
-        except BlockingIOError as e:
-            sock.close()
-            raise Deadline(f"{call.method} {call.target[:200]}: no answer in {timeout} s") from e
-        except AccessorError:
+                        limit(sock, left(deadline))
+                        got = receive(sock)
+                answer, reuse, limited = reader.answer, reuse and reader.reusable, True
+            if limited and reuse:
+                limit(sock, self._timeout)
+        except (AccessorError, BlockingIOError):
             sock.close()
             raise
         except OSError as e:
@@ -288,32 +280,20 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        if reuse and not call.wait and len(self._idle) < IDLE:
-            self._idle.append(sock)
-        else:
+        if not reuse or not self._keep(sock):
             sock.close()
         return answer
-
-    def _receive_until(self, sock: socket.socket, deadline: Optional[float]) -> bytes:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise BlockingIOError
-            _limit(sock, left + 1e-6)
-        return receive(sock)
 
     def _send(self, sock: socket.socket, data: bytes, deadline: Optional[float]) -> bool:
         """Sends a large request; False where the server has answered before it was all sent."""
         out = memoryview(data)
         while out:
-            left = None if deadline is None else deadline - time.monotonic()
-            ready = _poll(sock, select.POLLIN | select.POLLOUT, left)
-            if not ready:
-                raise BlockingIOError
+            ready = poll(sock, select.POLLIN | select.POLLOUT, left(deadline))
             if ready & ~select.POLLOUT:
                 return False
-            try:
-                out = out[sock.send(out[:1 << 20], socket.MSG_DONTWAIT):]
-            except BlockingIOError:
-                pass
+            if ready:
+                try:
+                    out = out[sock.send(out[:1 << 20], socket.MSG_DONTWAIT):]
+                except BlockingIOError:
+                    pass
         return True

@@ -341,6 +341,7 @@ class HttpVersion(AccessorError):
 
 _NUMBERS = ("status", "slot")
 _TEXTS = ("declared", "actual", "block", "root", "key", "item", "action")
+_own = (ConnectionFailed, Deadline, BadAnswer, BadProof)
 _by_kind: Dict[str, Type[AccessorError]] = {c.kind: c for c in AccessorError.__subclasses__()}
 
 
@@ -348,8 +349,10 @@ def of_problem(data: Any, retry_after: Optional[float] = None) -> AccessorError:
     """The error that a problem is (RFC 9457, parsed JSON). Error: ValueError where it is none."""
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise ValueError(f"not a problem: {data!r:.200}")
-    detail = data.get("detail") or data.get("title") or data["kind"]
-    error = _by_kind.get(data["kind"], AccessorError)(str(detail), data)
+    cls = _by_kind.get(data["kind"], AccessorError)
+    if cls in _own:
+        raise ValueError(f"{cls.kind} is found by clients, not by a server")
+    error = cls(str(data.get("detail") or data.get("title") or cls.kind), data)
     error.kind, error.retry_after = data["kind"], retry_after
     for name in _NUMBERS + _TEXTS:
         if isinstance(data.get(name), int if name in _NUMBERS else str):

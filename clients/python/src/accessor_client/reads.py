@@ -46,6 +46,9 @@ class Reads:
         self.about: Optional[About] = None
         self._mark = b""
 
+    def __str__(self) -> str:
+        return self.block or self._base
+
     @property
     def bound(self) -> bool:
         return self.block is not None
@@ -124,9 +127,16 @@ class _Value(Call[T]):
     def answer(self, answer: Answer) -> T:
         if answer.status == 200 and self._mark and self._mark in answer.head:
             return cast(T, answer.body)
-        return super().answer(answer)
+        try:
+            return super().answer(answer)
+        except AbsentKey:
+            if answer.header(b"accessor-block") is None:
+                raise BadAnswer("an absent key of which state is not said") from None
+            raise
 
     def parse(self, answer: Answer) -> T:
+        if answer.status != 200:
+            raise BadAnswer(f"a value with status {answer.status}")
         return cast(T, answer.body)
 
 
@@ -160,8 +170,8 @@ class BlockReads(Reads):
             self.bind(found)
 
     def bind(self, block: str) -> None:
+        self._base = f"/v1/blocks/{block_text(block)}"  # first: who sees it bound reads by hash
         super().bind(block)
-        self._base = f"/v1/blocks/{block_text(block)}"
 
     def info(self) -> Call[model.BlockInfo]:
         return Call("GET", self._base, of(model.BlockInfo), check=self.check)
@@ -253,6 +263,11 @@ class VerifiedReads(BlockReads):
             return use(proof.verify(self.root))
 
         return call.then(parse)
+
+    def check(self, answer: Answer) -> None:
+        super().check(answer)
+        if self.about is not None and self.about.root != self.root:
+            raise BadProof(f"block {self.about.block} is said to have the root {self.about.root}, not {self.root}")
 
     def get(self, key: Key) -> Call[Optional[bytes]]:
         raw = item_key(key)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any, Deque, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Deque, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import model
 from .calls import LINES, Call, expect, nothing, of_answer, query_text
-from .errors import AccessorError, BadAnswer, ConnectionFailed, of_problem
+from .errors import AccessorError, BadAnswer, ConnectionFailed, Deadline, of_problem
 from .http import Reader
 from .model import Block, Event, decode, whole_hash
 
@@ -63,6 +63,10 @@ class Imports:
         self.ended = True
         return b"0\r\n\r\n"
 
+    def stop(self) -> None:
+        """Nothing more can be sent: why, the server may have said."""
+        self._window = 0
+
     def feed(self, data: bytes) -> List[ImportResult]:
         """Takes bytes that have come; b"" is the end. Errors: that of the server, BadAnswer, ConnectionFailed."""
         if not data:
@@ -99,7 +103,7 @@ class Imports:
             result = self._last = ImportResult(int(data["line"]), int(data["status"]), done, error)
         except AccessorError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as e:
             raise BadAnswer(f"not the answer to a block: {line[:200]!r}") from e
         if error is not None and not self._unanswered:
             raise error  # the stream's end, not a block's
@@ -118,6 +122,7 @@ class Subscription:
     def __init__(self, after: Optional[int], kinds: Sequence[str]) -> None:
         self.last = after
         self.retry = 2.0
+        self._ready: Deque[Tuple[Optional[int], Event]] = deque()  # with what was the last id before each
         self._kinds = ",".join(kinds) or None
         self.begin()
 
@@ -128,6 +133,18 @@ class Subscription:
         self._id: Optional[int] = None
         self._data: List[bytes] = []
         self._size = 0
+
+    def take(self) -> Optional[Event]:
+        """The next event that has come; None where there is none yet."""
+        try:
+            return self._ready.popleft()[1]
+        except IndexError:
+            return None
+
+    @property
+    def position(self) -> Optional[int]:
+        """Where to go on after what was taken."""
+        return self._ready[0][0] if self._ready else self.last
 
     def request(self, host: str, token: Optional[str]) -> bytes:
         target = "/v1/events" + query_text(kinds=self._kinds, after=self.last)
@@ -143,11 +160,13 @@ class Subscription:
             raise BadAnswer("not a stream of events")
         return True
 
-    def goes_on(self, error: AccessorError) -> bool:
-        """Whether to connect again after an error: after all but refusals and nonsense."""
-        return error.kind == "connection" or (error.status or 0) >= 500
+    def pause(self, error: AccessorError) -> Optional[float]:
+        """Seconds until the next connection after an error; None: refusals and nonsense end the stream."""
+        if isinstance(error, (ConnectionFailed, Deadline)) or error.status == 429 or (error.status or 0) >= 500:
+            return max(self.retry, error.retry_after or 0)
+        return None
 
-    def feed(self, data: bytes) -> List[Event]:
+    def feed(self, data: bytes) -> None:
         """Takes bytes that have come; b"" is the end. Errors: that of the server, BadAnswer, ConnectionFailed."""
         reader = self._reader
         if data:
@@ -158,20 +177,21 @@ class Subscription:
         if not data or reader.done:
             raise ConnectionFailed("the server ended the stream of events")
         if not begun:
-            return []
+            return
         *lines, self._rest = (self._rest + reader.take()).split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise BadAnswer("a line of more than 1 MiB")
-        return [event for event in map(self._line, lines) if event is not None]
+        for line in lines:
+            self._line(line)
 
-    def _line(self, line: bytes) -> Optional[Event]:
+    def _line(self, line: bytes) -> None:
         line = line.rstrip(b"\r")
         if not line:
             return self._dispatch()
         name, _, value = line.partition(b":")
         value = value[1:] if value[:1] == b" " else value
         if name == b"data":
-            self._size += len(value)
+            self._size += len(value) + 1
             if self._size > MAX_LINE:
                 raise BadAnswer("an event of more than 1 MiB")
             self._data.append(value)
@@ -179,15 +199,16 @@ class Subscription:
             self._id = int(value)
         elif name == b"retry" and value.isdigit() and len(value) < 8:
             self.retry = int(value) / 1000
-        return None
 
-    def _dispatch(self) -> Optional[Event]:
+    def _dispatch(self) -> None:
+        before = self.last
         if self._id is not None:
             self.last, self._id = self._id, None
         if not self._data:
-            return None
+            return
         text, self._data, self._size = b"\n".join(self._data), [], 0
         try:
-            return decode(Event, json.loads(text))
+            event = decode(Event, json.loads(text))
         except (ValueError, RecursionError) as e:
             raise BadAnswer(f"not an event: {text[:200]!r}") from e
+        self._ready.append((before, event))

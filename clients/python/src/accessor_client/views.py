@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
-from collections import deque
 from typing import (
-    TYPE_CHECKING, Callable, Deque, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union, overload,
+    TYPE_CHECKING, Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union, overload,
 )
 
 from . import calls, model
@@ -16,6 +16,7 @@ from .calls import Call, Pages
 from .errors import AccessorError, ConnectionFailed, Deadline
 from .http import RECV
 from .model import About, Event, Key
+from .pool import poll
 from .proof import Proof
 from .reads import BlockReads, Reads, VerifiedReads
 from .streams import Subscription
@@ -37,11 +38,15 @@ class _State:
         self._reads = reads
         self._binding = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._reads})"
+
     def _do(self, make: Callable[[], Call[T]]) -> T:
-        if self._reads.bound:
-            return self._client._do(make())
-        with self._binding:  # two first answers might name two blocks
-            return self._client._do(make())
+        if not self._reads.bound:
+            with self._binding:  # two first answers might name two blocks
+                if not self._reads.bound:
+                    return self._client._do(make())
+        return self._client._do(make())
 
     def _walk(self, pages: Pages[T]) -> Iterator[T]:
         while not pages.done:
@@ -239,16 +244,19 @@ class Events:
 
     def __init__(self, client: Client, stream: Subscription) -> None:
         self._client, self._stream = client, stream
-        self._ready: Deque[Event] = deque()
         self._sock: Optional[socket.socket] = None
         self._heard = 0.0
         self._again = 0.0  # when to connect
         self._closed = threading.Event()
         self._reading = threading.Lock()
         try:
-            self._connect()
+            opening = None if client._timeout is None else time.monotonic() + client._timeout
+            self._connect(client._timeout)
             while not self._stream.open:
-                self._receive(client._timeout)
+                seconds = None if opening is None else opening - time.monotonic()
+                if seconds is not None and seconds <= 0:
+                    raise Deadline(f"no stream of events in {client._timeout} s")
+                self._receive(seconds)
         except BaseException:
             self._drop()
             raise
@@ -267,13 +275,16 @@ class Events:
 
     @property
     def position(self) -> Optional[int]:
-        """The newest position that the server has told: ``after`` for the next time."""
-        return self._stream.last
+        """Where to go on after the events that were given: ``after`` for the next time."""
+        return self._stream.position
 
     def next(self, timeout: Optional[float] = None) -> Event:
         """The next event. Error: Deadline after so many seconds; it may be asked again."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ready:
+        while True:
+            event = self._stream.take()
+            if event is not None:
+                return event
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise Deadline(f"no event in {timeout} s")
@@ -281,7 +292,6 @@ class Events:
                 if self._closed.is_set():
                     raise StopIteration
                 self._step(left)
-        return self._ready.popleft()
 
     def close(self) -> None:
         """Ends the stream, also for a thread that waits for it."""
@@ -300,18 +310,22 @@ class Events:
                 if pause > 0:
                     self._closed.wait(pause if left is None else min(left, pause))
                     return
-                self._connect()
+                timeout = self._client._timeout
+                self._connect(timeout if left is None else min(left, timeout or left))
+                if self._closed.is_set():  # while it connected: nobody else would end this wait
+                    return
             self._receive(left)
         except AccessorError as e:
             self._drop()
-            if not self._stream.goes_on(e):
+            again = self._stream.pause(e)
+            if again is None:
                 self._closed.set()
                 raise
-            self._again = time.monotonic() + max(self._stream.retry, e.retry_after or 0)
+            self._again = time.monotonic() + again
 
-    def _connect(self) -> None:
+    def _connect(self, timeout: Optional[float]) -> None:
         self._stream.begin()
-        self._sock = self._client._connect()
+        self._sock = self._client._stream(timeout)
         self._heard = time.monotonic()
         try:
             self._sock.sendall(self._stream.request(self._client._address.host, self._client._new_token()))
@@ -322,7 +336,7 @@ class Events:
         """Waits so long for bytes, and takes them."""
         assert self._sock is not None
         silence = self._heard + SILENCE - time.monotonic()
-        if not self._client._readable(self._sock, silence if left is None else min(left, silence)):
+        if not poll(self._sock, select.POLLIN, silence if left is None else min(left, silence)):
             if left is None or silence <= left:
                 raise ConnectionFailed(f"no sign of life in {SILENCE} s")
             return
@@ -331,7 +345,7 @@ class Events:
             data = self._sock.recv(RECV)
         except OSError:
             data = b""
-        self._ready.extend(self._stream.feed(data))
+        self._stream.feed(data)
 
     def _drop(self) -> None:
         sock, self._sock = self._sock, None

@@ -120,11 +120,11 @@ class Calls(unittest.TestCase):
             c = client(fake.path, timeout=2)
             view = c.at(BLOCK)
             self.assertEqual(await ask(view.get("slot")), b"one")
-            idle = c._idle[0]
+            idle = c._idle[0][0]
             ours, theirs = socket.socketpair(socket.AF_UNIX)
             ours.setblocking(client is Client)
             theirs.sendall(answer(b"forged"))
-            c._idle[0] = ours
+            c._idle[0] = (ours, time.monotonic() - 1)
             self.assertEqual(await ask(view.get("slot")), b"one")  # of a new connection
             idle.close()
             theirs.close()

@@ -6,12 +6,14 @@ import os
 import select
 import socket
 import struct
+import time
 import weakref
-from typing import Callable, List, NoReturn, Optional
+from typing import Callable, List, NoReturn, Optional, Tuple
 
 from .http import MAX_BODY, parse_address
 
 IDLE = 16  # connections that are kept
+FRESH = 0.01  # seconds in which one is taken as it is: to look costs a tenth of a read
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -36,7 +38,7 @@ class Pool:
             raise ValueError(f"a timeout of {timeout} s: want more than 0, or None for ever")
         self._name, self._address = address, parse_address(address)
         self._timeout, self._token, self._max_body = timeout, token, max_body
-        self._idle: List[socket.socket] = []
+        self._idle: List[Tuple[socket.socket, float]] = []  # with the time since when
         _pools.add(self)
 
     def __repr__(self) -> str:
@@ -47,16 +49,16 @@ class Pool:
 
     def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
     def _pop(self) -> Optional[socket.socket]:
-        """An idle connection, if there is one. Those that were closed, or that speak unasked, go."""
+        """An idle connection, if there is one. Those that were closed meanwhile, or spoke unasked, go."""
         while self._idle:
             try:
-                sock = self._idle.pop()
+                sock, since = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if not poll(sock, select.POLLIN, 0):
+            if time.monotonic() - since < FRESH or not poll(sock, select.POLLIN, 0):
                 return sock
             sock.close()
         return None
@@ -65,7 +67,7 @@ class Pool:
         """Keeps a connection whose answer was read; False where there are enough."""
         if len(self._idle) >= IDLE:
             return False
-        self._idle.append(sock)
+        self._idle.append((sock, time.monotonic()))
         return True
 
     def _new_token(self) -> Optional[str]:

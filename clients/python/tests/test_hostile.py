@@ -155,6 +155,24 @@ class Calls(unittest.TestCase):
                 await ask(c.close())
 
     @both
+    async def test_page_of_others(self, client: Any, ask: Any) -> None:
+        """A page has what was asked for: a server that passes over a parameter is found out."""
+        page = b'{"pairs":[["0b00","01"],["0b01","02"]],"next":null}'
+        for named, good in (
+            ({}, True), ({"prefix": b"\x0b"}, True), ({"start": b"\x0b"}, True), ({"start": b"\x0b\1", "reverse": True}, False),
+            ({"prefix": b"\x0b\1"}, False), ({"start": b"\x0b\1"}, False), ({"page": 1}, False),
+        ):
+            with Fake(texts(answer(page))) as fake:
+                c = client(fake.path, timeout=2)
+                walk = c.at(BLOCK).items(**named)
+                try:
+                    pairs = [p async for p in walk] if client is AsyncClient else list(walk)
+                    self.assertEqual((len(pairs), good), (2, True))
+                except BadAnswer:
+                    self.assertFalse(good, named)
+                await ask(c.close())
+
+    @both
     async def test_one_deadline(self, client: Any, ask: Any) -> None:
         """The timeout is that of the whole call, whatever happens in it."""
 

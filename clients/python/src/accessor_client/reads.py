@@ -210,6 +210,9 @@ class _Scan(Pages[Tuple[bytes, bytes]]):
     ) -> None:
         self._reads, self._values, self._reverse = reads, values, reverse
         self._next: Optional[bytes] = None  # the first key of the next page
+        self._lead = prefix if isinstance(prefix, bytes) else b""
+        self._least = start if isinstance(start, bytes) and not reverse else b""
+        self._most = page
         self._params: Dict[str, Union[None, str, int]] = {
             "prefix": _bound(prefix), "from": _bound(start), "to": _bound(stop), "limit": page,
             "reverse": "true" if reverse else None, "values": None if values else "false",
@@ -238,6 +241,9 @@ class _Scan(Pages[Tuple[bytes, bytes]]):
         before = gt if self._reverse else lt
         if not all(map(before, order, order[1:])) or (self._next is not None and order[:1] != [self._next]):
             raise BadAnswer("keys out of order")
+        # Those between two keys of a prefix have it, too.
+        if any(not key.startswith(self._lead) or key < self._least for key in order[:1] + order[-1:]) or len(pairs) > self._most:
+            raise BadAnswer("a page of other pairs than asked for")
         self._next = order[-1] if following is not None else None
         return pairs
 

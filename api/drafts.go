@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"time"
 
@@ -168,8 +169,8 @@ func (c *call) findDraft() (*state.Draft, error) {
 	if err == nil {
 		return d, nil
 	}
-	if who, fate, ok := c.s.drafts.fate(id); ok && (who == c.who() || c.client.Roles.May(access.DropAnyDraft)) {
-		return nil, newFault("draft-over", "%s", fate)
+	if p, ok := c.s.drafts.fate(id); ok && (p.who == c.who() || c.client.Roles.May(access.DropAnyDraft)) {
+		return nil, newFault("draft-over", "%s", p.fate)
 	}
 	return nil, err
 }
@@ -262,16 +263,13 @@ const maxHeaderHex = 4 << 20
 // commitDraft is POST /v1/drafts/{id}/commit.
 func (c *call) commitDraft() error {
 	d, _, err := c.draft()
+	if over := (*fault)(nil); errors.As(err, &over) && over.Kind == "draft-over" {
+		return c.commitAgain(err)
+	}
 	if err != nil {
 		return err
 	}
-	if _, err := c.bodyForm(typeJSON); err != nil {
-		return err
-	}
-	var req commitBody
-	err = c.body(maxHeaderHex, func(b []byte) error {
-		return object(b, map[string]any{"hash": &req.Hash, "post_root": &req.PostRoot, "header": &req.Header}, "hash")
-	})
+	req, err := c.commitBody()
 	if err != nil {
 		return err
 	}
@@ -285,8 +283,35 @@ func (c *call) commitDraft() error {
 	if err != nil {
 		return err
 	}
-	c.s.drafts.over(d.ID(), "the draft was committed as block "+req.Hash.String())
+	c.s.drafts.committed(d.ID(), req.Hash)
 	return c.sendImported(res)
+}
+
+func (c *call) commitBody() (req commitBody, err error) {
+	if _, err := c.bodyForm(typeJSON); err != nil {
+		return req, err
+	}
+	return req, c.body(maxHeaderHex, func(b []byte) error {
+		return object(b, map[string]any{"hash": &req.Hash, "post_root": &req.PostRoot, "header": &req.Header}, "hash")
+	})
+}
+
+// commitAgain answers a client that didn't get the answer to its commit, and asks once
+// more: as an import of a held block is answered. Error: over, where it was another.
+func (c *call) commitAgain(over error) error {
+	p, ok := c.s.drafts.fate(c.r.PathValue("id"))
+	if !ok || p.block == (forks.Hash{}) || p.who != c.who() {
+		return over
+	}
+	req, err := c.commitBody()
+	if err != nil {
+		return err
+	}
+	b, err := c.core.Resolve(blockID(p.block))
+	if err != nil || req.Hash != p.block || req.PostRoot != nil && *req.PostRoot != b.Root {
+		return over
+	}
+	return c.sendImported(state.Result{Block: b, Held: true})
 }
 
 // getDraftValue is GET /v1/drafts/{id}/state/{key}.

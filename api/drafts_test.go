@@ -87,8 +87,19 @@ func TestDrafts(t *testing.T) {
 	if p := s.do("GET "+at, nil).problem(410, "draft-over"); !strings.Contains(p.Detail, hash("benny").String()) {
 		t.Errorf("%+v", p)
 	}
+	// Whoever did not get the answer asks again.
+	again := `{"hash":"` + hash("benny").String() + `","post_root":"` + got.Root.String() + `"}`
+	var held api.Imported
+	s.do("POST "+at+"/commit", []byte(again)).is(200).into(&held)
+	if held.Hash != got.Hash || held.Root != got.Root {
+		t.Errorf("%+v", held)
+	}
+	s.do("POST "+at+"/commit", []byte(`{"hash":"`+hash("claire").String()+`"}`)).problem(410, "draft-over")
+	s.do("POST "+at+"/commit", []byte(`{"hash":"`+hash("benny").String()+`","post_root":"`+hash("x").String()+`"}`)).problem(410, "draft-over")
+	s.do("POST "+at+"/commit", []byte(`{}`)).problem(400, "bad-body")
 	s.uid = 7
 	s.do("GET "+at, nil).problem(404, "unknown-draft")
+	s.do("POST "+at+"/commit", []byte(again)).problem(404, "unknown-draft")
 	s.uid = 0
 	s.do("GET /v1/drafts/"+strings.Repeat("0", 32), nil).problem(404, "unknown-draft")
 

@@ -1,6 +1,10 @@
 package api
 
-import "sync"
+import (
+	"sync"
+
+	"accessor/forks"
+)
 
 // clientShare is the part of all drafts, and of all pins, that one client may have: a
 // quarter.
@@ -20,7 +24,10 @@ type owners struct {
 }
 
 // past is something that is over.
-type past struct{ who, fate string }
+type past struct {
+	who, fate string
+	block     forks.Hash // that a draft was committed as; zero for none
+}
 
 // begin lets a client make one more; ok is false where it has most of those that live
 // gives. Who got true calls begun with the ID, or with none where it came to nothing.
@@ -39,7 +46,7 @@ func (o *owners) begin(who string, most int, live func() []string) (begun func(i
 	}
 	for id := range o.of {
 		if _, ok := kept[id]; !ok {
-			o.overLocked(id, "it has expired")
+			o.overLocked(id, past{fate: "it has expired"})
 		}
 	}
 	o.of = kept
@@ -79,13 +86,20 @@ func (o *owners) known(id string) bool {
 }
 
 // over notes what became of it.
-func (o *owners) over(id, fate string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.overLocked(id, fate)
+func (o *owners) over(id, fate string) { o.ended(id, past{fate: fate}) }
+
+// committed notes that a draft became a block.
+func (o *owners) committed(id string, block forks.Hash) {
+	o.ended(id, past{fate: "the draft was committed as block " + block.String(), block: block})
 }
 
-func (o *owners) overLocked(id, fate string) {
+func (o *owners) ended(id string, p past) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.overLocked(id, p)
+}
+
+func (o *owners) overLocked(id string, p past) {
 	who, ok := o.of[id]
 	if !ok {
 		return
@@ -98,15 +112,16 @@ func (o *owners) overLocked(id, fate string) {
 		delete(o.past, o.pastIDs[0])
 		o.pastIDs = o.pastIDs[1:]
 	}
-	o.past[id] = past{who, fate}
+	p.who = who
+	o.past[id] = p
 }
 
 // fate says who made what is over, and what became of it. The caller has not found it
 // among those that live.
-func (o *owners) fate(id string) (who, fate string, ok bool) {
+func (o *owners) fate(id string) (p past, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.overLocked(id, "it has expired: nobody renewed it in time")
-	p, ok := o.past[id]
-	return p.who, p.fate, ok
+	o.overLocked(id, past{fate: "it has expired: nobody renewed it in time"})
+	p, ok = o.past[id]
+	return p, ok
 }

@@ -53,8 +53,8 @@ impl Answer {
     /// The body, which must have that form.
     fn body(self, media: &str) -> Result<Vec<u8>, Error> {
         match self.head.status {
-            200..=299 if [media, ""].contains(&self.head.media) => Ok(self.body),
-            200..=299 => Err(Error::bad_answer(format!("it is not {media}"))),
+            200 | 201 if [media, ""].contains(&self.head.media) => Ok(self.body),
+            status @ 200..=299 => Err(Error::bad_answer(format!("status {status}, or not {media}"))),
             _ => Err(self.problem()),
         }
     }
@@ -185,8 +185,9 @@ fn value(path: String) -> Op<impl Read<Option<Vec<u8>>>> {
             return answer.body(BINARY).map(Some);
         }
         match answer.problem() {
-            error if error.kind == Kind::AbsentKey && answer.head.about.is_some() => Ok(None),
-            error => Err(error),
+            error if error.kind != Kind::AbsentKey => Err(error),
+            _ if answer.head.about.is_none() => Err(Error::bad_answer("a key is absent, but nobody says where")),
+            _ => Ok(None),
         }
     })
 }

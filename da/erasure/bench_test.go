@@ -3,7 +3,9 @@ package erasure
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 )
 
 // A segment, 1 MiB, and the largest bundle; from shards 0 to 853, from shards of
@@ -20,11 +22,16 @@ func BenchmarkReconstruct(b *testing.B) {
 			some := choose(c, shards, set, r)
 			b.Run(fmt.Sprintf("%d/%s", length, set), func(b *testing.B) {
 				b.SetBytes(int64(length))
+				var times []time.Duration
 				for b.Loop() {
+					start := time.Now()
 					if _, err := c.Reconstruct(some, length); err != nil {
 						b.Fatal(err)
 					}
+					times = append(times, time.Since(start))
 				}
+				slices.Sort(times)
+				b.ReportMetric(float64(times[len(times)/2].Nanoseconds()), "p50-ns")
 			})
 		}
 	}

@@ -1,0 +1,329 @@
+package da
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// How peers are judged.
+const (
+	// priorLatency is what a peer that was never asked is taken for, so that new peers
+	// get their chance beside known slow ones.
+	priorLatency = 50 * time.Millisecond
+	// demeritHalf is how long it takes to forgive half of a peer's demerits.
+	demeritHalf = 30 * time.Second
+	// maxDemerit bounds what is held against a peer: its cost is 2^10 times that of
+	// others.
+	maxDemerit = 10
+	// breakAfter failures in a row a peer is left alone for a while: breakFor, twice as
+	// long after each further one, up to breakMost.
+	breakAfter = 3
+	breakFor   = time.Second
+	breakMost  = time.Minute
+	// refusedFor is how long a peer that doesn't serve something isn't asked for it.
+	refusedFor = 30 * time.Second
+)
+
+// outcome is how one request to one peer ended.
+type outcome int
+
+const (
+	outcomeGood outcome = iota
+	outcomeNotHeld
+	outcomeOverloaded
+	outcomeRefused
+	outcomeFailed  // no connection, broken off, too slow
+	outcomeInvalid // the peer lied
+	outcomeTooLarge
+	outcomeLost // another was faster
+)
+
+// record is what is known of a peer.
+type record struct {
+	id      peer.ID
+	trusted bool // by configuration
+
+	latency  [kinds]time.Duration // moving average; 0: never asked
+	inFlight int
+	demerit  float64 // as of demeritAt
+	at       time.Time
+
+	failures int                     // in a row
+	resting  time.Time               // not asked until then, after failures
+	busy     time.Time               // not asked until then, as it wished
+	probing  bool                    // after a rest, one request goes first
+	refused  [kinds]time.Time        // not asked for that until then
+	banned   time.Time               // until then
+	reason   string                  // of the last ban
+	counts   [outcomeLost + 1]uint64 // of outcomes
+}
+
+// book knows the peers that may be asked. It has no goroutines; its methods don't
+// block.
+type book struct {
+	banFor time.Duration
+	onBan  func(peer.ID, error) // called without the lock
+
+	mu    sync.Mutex
+	peers map[peer.ID]*record
+	bans  map[peer.ID]time.Time // of peers that aren't in the book, too
+}
+
+func newBook(banFor time.Duration, onBan func(peer.ID, error)) *book {
+	return &book{banFor: banFor, onBan: onBan, peers: map[peer.ID]*record{}, bans: map[peer.ID]time.Time{}}
+}
+
+// add makes a peer one that is asked.
+func (b *book) add(id peer.ID, trusted bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.peers[id]
+	if r == nil {
+		r = &record{id: id, banned: b.bans[id]}
+		b.peers[id] = r
+	}
+	r.trusted = r.trusted || trusted
+}
+
+// awake says that a peer is there (again): it came by itself.
+func (b *book) awake(id peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.peers[id]; r != nil {
+		r.failures, r.resting, r.refused = 0, time.Time{}, [kinds]time.Time{}
+	}
+}
+
+func (b *book) isBanned(id peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Before(b.bans[id])
+}
+
+// ban bans a peer at once.
+func (b *book) ban(id peer.ID, reason error) {
+	b.mu.Lock()
+	until := time.Now().Add(b.banFor)
+	b.forgetOldBansLocked()
+	b.bans[id] = until
+	if r := b.peers[id]; r != nil {
+		r.banned, r.reason = until, reason.Error()
+	}
+	b.mu.Unlock()
+	b.onBan(id, reason)
+}
+
+// forgetOldBansLocked keeps the list of bans as short as the bans are.
+func (b *book) forgetOldBansLocked() {
+	now := time.Now()
+	for id, until := range b.bans {
+		if now.After(until) {
+			delete(b.bans, id)
+		}
+	}
+}
+
+// standing is why nobody could be picked.
+type standing struct {
+	peers   int           // that may be asked for this kind, now or later
+	resting int           // of these: not now, they failed lately
+	busy    int           // of these: not now, they are overloaded
+	free    time.Duration // until the first of the busy ones may be asked
+}
+
+// pick chooses the peer to ask next, other than those in skip, and counts it as busy
+// until done is called. The cheapest is taken: cost is the usual latency, times the
+// requests it already has, times 2 for each demerit.
+func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	var best *record
+	least := math.Inf(1)
+	for _, r := range b.peers {
+		if skip[r.id] || !r.askable(k, trusted, now) || now.Before(r.resting) || now.Before(r.busy) || r.probing {
+			continue
+		}
+		// A little noise, so that equals share the work.
+		if cost := r.cost(k, now) * (1 + rand.Float64()/8); cost < least {
+			best, least = r, cost
+		}
+	}
+	if best == nil {
+		return "", false
+	}
+	best.inFlight++
+	best.probing = best.failures >= breakAfter
+	return best.id, true
+}
+
+// standing counts the peers that a fetch may hope for.
+func (b *book) standing(k kind, trusted bool) (s standing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	for _, r := range b.peers {
+		if r.askable(k, trusted, now) {
+			s.peers++
+			switch {
+			case now.Before(r.resting) || r.probing:
+				s.resting++
+			case now.Before(r.busy):
+				if wait := r.busy.Sub(now); s.busy == 0 || wait < s.free {
+					s.free = wait
+				}
+				s.busy++
+			}
+		}
+	}
+	return s
+}
+
+func (r *record) askable(k kind, trusted bool, now time.Time) bool {
+	return (r.trusted || !trusted) && !now.Before(r.banned) && !now.Before(r.refused[k])
+}
+
+func (r *record) cost(k kind, now time.Time) float64 {
+	latency := r.latency[k]
+	if latency == 0 {
+		latency = priorLatency
+	}
+	return latency.Seconds() * float64(1+r.inFlight) * math.Exp2(r.demeritAt(now))
+}
+
+func (r *record) demeritAt(now time.Time) float64 {
+	return r.demerit * math.Exp2(-now.Sub(r.at).Seconds()/demeritHalf.Seconds())
+}
+
+func (r *record) blame(now time.Time, by float64) {
+	r.demerit, r.at = max(0, min(maxDemerit, r.demeritAt(now)+by)), now
+}
+
+// seen takes a duration into the average. One that was given up counts only where it
+// is above the average: it would have taken longer.
+func (r *record) seen(k kind, took time.Duration, whole bool) {
+	switch old := r.latency[k]; {
+	case !whole && took < old:
+	case old == 0:
+		r.latency[k] = max(took, 1)
+	default:
+		r.latency[k] = max((3*old+took)/4, 1)
+	}
+}
+
+// done says how a request ended that pick began, how long it took, and the error.
+func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err error) {
+	b.mu.Lock()
+	r := b.peers[id]
+	now := time.Now()
+	r.inFlight--
+	r.counts[how]++
+	wasProbe := r.probing
+	r.probing = false
+	switch how {
+	case outcomeGood, outcomeNotHeld, outcomeTooLarge:
+		r.failures = 0
+		r.blame(now, -1)
+		if how == outcomeGood {
+			r.seen(k, took, true)
+		}
+	case outcomeOverloaded:
+		var over *overloadedError
+		if errors.As(err, &over) {
+			r.busy = now.Add(over.after)
+		}
+		r.failures = 0
+		r.blame(now, 0.5)
+	case outcomeRefused:
+		r.failures = 0
+		r.refused[k] = now.Add(refusedFor)
+	case outcomeLost:
+		// It may have been about to answer: slow, but no failure. Unknown peers get no
+		// average from it if it was quick.
+		r.seen(k, took, false)
+		if took > priorLatency {
+			r.blame(now, 0.5)
+		}
+	case outcomeFailed:
+		r.seen(k, took, false)
+		r.blame(now, 2)
+		r.failures++
+	}
+	if how == outcomeFailed || wasProbe && how == outcomeLost {
+		r.rest(now)
+	}
+	b.mu.Unlock()
+	if how == outcomeInvalid {
+		b.ban(id, err)
+	}
+}
+
+// rest opens the breaker of a peer that keeps failing.
+func (r *record) rest(now time.Time) {
+	if r.failures < breakAfter {
+		return
+	}
+	pause := min(breakFor<<min(r.failures-breakAfter, 10), breakMost)
+	r.resting = now.Add(jitter(pause))
+}
+
+// jitter gives half to one and a half of d.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(max(d, 1))
+}
+
+// counts says whether standing counts a peer.
+func (b *book) counts(id peer.ID, op operation) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.peers[id]
+	return r != nil && r.askable(op.kind, op.trusted, time.Now())
+}
+
+func (b *book) knows(id peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peers[id] != nil
+}
+
+func (b *book) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.peers)
+}
+
+// banned counts the bans in force.
+func (b *book) banned() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgetOldBansLocked()
+	return len(b.bans)
+}
+
+// list gives what is known of each peer, without what the host knows.
+func (b *book) list() []PeerInfo {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	all := make([]PeerInfo, 0, len(b.peers))
+	for _, r := range b.peers {
+		p := PeerInfo{
+			ID: r.id.String(), Trusted: r.trusted, Demerit: r.demeritAt(now), Failures: r.failures,
+			Resting: r.resting, Banned: r.banned, Reason: r.reason,
+			Answers: r.counts[outcomeGood] + r.counts[outcomeNotHeld] + r.counts[outcomeTooLarge],
+			Invalid: r.counts[outcomeInvalid],
+		}
+		for _, took := range r.latency {
+			if p.Latency == 0 || took > 0 && took < p.Latency {
+				p.Latency = took
+			}
+		}
+		all = append(all, p)
+	}
+	return all
+}

@@ -1,0 +1,393 @@
+package da
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	ma "github.com/multiformats/go-multiaddr"
+	"go.uber.org/zap"
+
+	"accessor/da/items"
+	"accessor/forks"
+)
+
+// Config configures a node. The zero value makes one that knows nobody, listens
+// nowhere and serves nothing.
+type Config struct {
+	// Host is used where it is given, and not closed; Listen, Identity and all of the
+	// gater that needs a host of its own (Private, addresses in Deny) are then the
+	// giver's business.
+	Host host.Host
+	// Listen are multiaddrs such as /ip4/0.0.0.0/udp/4001/quic-v1 and
+	// /ip4/0.0.0.0/tcp/4001. None: others can't connect.
+	Listen []string
+	// Identity is the file of this node's key, made on first start, mode 0600. Empty:
+	// a new identity each time.
+	Identity string
+
+	// Peers are multiaddrs that end in /p2p/ID: asked, and kept connected.
+	Peers []string
+	// Allow are ids of peers that are served what Serve says is for listed ones.
+	Allow []string
+	// Deny are ids of peers, addresses and prefixes (10.0.0.0/8) never connected with.
+	Deny []string
+	// Private: connect with Peers and Allow only.
+	Private bool
+	// MDNS finds peers on the local network, and is found there. They are asked, but not
+	// for blocks.
+	MDNS bool
+
+	// Timeout bounds a fetch. Default: 30 s.
+	Timeout time.Duration
+	// Answer is how long a peer may take to connect, and then to begin an answer.
+	// Default: 3 s.
+	Answer time.Duration
+	// MinRate is what an answer has to keep up then, in bytes a second. Default: 64 KiB.
+	MinRate int
+	// BanFor is how long a peer that lied is banned. Default: 1 h.
+	BanFor time.Duration
+
+	// Items keeps fetched items, and serves them. May be nil.
+	Items *items.Store
+	// Serve says what is served.
+	Serve Serve
+	// Log: default none.
+	Log *zap.Logger
+}
+
+// Node is a member of the network. It is safe for concurrent use.
+type Node struct {
+	config Config
+	log    *zap.Logger
+	host   host.Host
+	own    bool // the host is the node's
+	book   *book
+	fetch  *fetcher
+	serve  *server
+	stats  *counters
+	mdns   mdns.Service
+	notify *network.NotifyBundle
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	keeps  chan struct{} // tokens of writes to Config.Items
+
+	mu     sync.Mutex // guards closed, and that nothing begins after it
+	closed bool
+}
+
+// keepsAtATime bounds the background writes of items.
+const keepsAtATime = 4
+
+// New makes a node and connects with Config.Peers in the background. src may be nil.
+// Error: what is wrong with the configuration, or that it can't listen.
+func New(ctx context.Context, config Config, src Source) (*Node, error) {
+	setDefault(&config.Timeout, 30*time.Second)
+	setDefault(&config.Answer, 3*time.Second)
+	setDefault(&config.MinRate, 64<<10)
+	setDefault(&config.BanFor, time.Hour)
+	n := &Node{config: config, log: config.Log, stats: &counters{}, keeps: make(chan struct{}, keepsAtATime)}
+	if n.log == nil {
+		n.log = zap.NewNop()
+	}
+	n.book = newBook(config.BanFor, n.onBan)
+	static, g, err := config.lists(n.book)
+	if err != nil {
+		return nil, fmt.Errorf("da: %w", err)
+	}
+	n.host, n.own = config.Host, config.Host == nil
+	if n.own {
+		if n.host, err = newHost(&config, g); err != nil {
+			return nil, fmt.Errorf("da: %w", err)
+		}
+	}
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	n.cancel = cancel
+	n.fetch = &fetcher{
+		net: libp2pOpener{n.host}, book: n.book, stats: n.stats, timeout: config.Timeout,
+		answer: config.Answer, minRate: config.MinRate, base: base, calls: map[string]*call{},
+	}
+	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
+	n.serve.items = config.Items
+	allowed := map[peer.ID]bool{}
+	for _, text := range config.Allow {
+		id, _ := peer.Decode(text) // lists read it before
+		allowed[id] = true
+	}
+	n.serve.listed = func(id peer.ID) bool { return allowed[id] }
+	n.serve.banned = func(id peer.ID) bool { return !g.peer(id) }
+	n.start(base, static)
+	if config.MDNS {
+		n.mdns = mdns.NewMdnsService(n.host, "_accessor._udp", found{n, base})
+		if err := n.mdns.Start(); err != nil {
+			return nil, fmt.Errorf("da: mdns: %w", errors.Join(err, n.Close()))
+		}
+	}
+	return n, nil
+}
+
+// lists reads the lists of peers.
+func (c *Config) lists(b *book) (static []peer.AddrInfo, g *gater, err error) {
+	g = &gater{private: c.Private, known: map[peer.ID]bool{}, denied: map[peer.ID]bool{}, banned: b.isBanned}
+	for _, text := range c.Peers {
+		info, err := peer.AddrInfoFromString(text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("peer %q: %w", text, err)
+		}
+		static = append(static, *info)
+		g.known[info.ID] = true
+	}
+	for _, text := range c.Allow {
+		id, err := peer.Decode(text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("allow %q: %w", text, err)
+		}
+		g.known[id] = true
+	}
+	for _, text := range c.Deny {
+		if err := g.deny(text); err != nil {
+			return nil, nil, err
+		}
+	}
+	return static, g, nil
+}
+
+// start begins serving, and keeps the static peers connected.
+func (n *Node) start(base context.Context, static []peer.AddrInfo) {
+	n.notify = &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) { n.book.awake(c.RemotePeer()) }}
+	n.host.Network().Notify(n.notify)
+	for k := range kinds {
+		if n.serve.serves(k) {
+			n.host.SetStreamHandler(protocols[k], func(s network.Stream) { n.serve.handle(k, s.Conn().RemotePeer(), s) })
+		}
+	}
+	for _, info := range static {
+		if info.ID != n.host.ID() {
+			n.keepConnected(base, info)
+		}
+	}
+}
+
+// Pauses between attempts to connect with a static peer.
+const (
+	connectPause   = time.Second
+	connectPauseMx = time.Minute
+)
+
+func (n *Node) keepConnected(ctx context.Context, info peer.AddrInfo) {
+	n.book.add(info.ID, true)
+	n.host.ConnManager().Protect(info.ID, "accessor")
+	n.wg.Go(func() {
+		pause := connectPause
+		for ctx.Err() == nil {
+			if n.host.Network().Connectedness(info.ID) == network.Connected {
+				pause = connectPause
+			} else if err := n.connect(ctx, info); err != nil {
+				pause = min(2*pause, connectPauseMx)
+			}
+			select {
+			case <-time.After(jitter(pause)):
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, n.config.Answer)
+	defer cancel()
+	return n.host.Connect(ctx, info)
+}
+
+// AddPeer makes a peer one of Config.Peers: asked, for blocks too, and kept connected
+// until the node is closed. The address ends in /p2p/ID.
+func (n *Node) AddPeer(address string) error {
+	info, err := peer.AddrInfoFromString(address)
+	if err != nil {
+		return fmt.Errorf("peer %q: %w", address, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	if info.ID != n.host.ID() && !n.book.knows(info.ID) {
+		n.keepConnected(n.fetch.base, *info)
+	}
+	return nil
+}
+
+// found is told of peers on the local network.
+type found struct {
+	n    *Node
+	base context.Context
+}
+
+// maxFound bounds the peers from the local network, which anybody there can make up.
+const maxFound = 64
+
+// HandlePeerFound asks the peer from now on.
+func (f found) HandlePeerFound(info peer.AddrInfo) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if f.n.closed || info.ID == f.n.host.ID() || f.n.book.knows(info.ID) || f.n.book.size() >= maxFound {
+		return
+	}
+	f.n.book.add(info.ID, false)
+	f.n.wg.Go(func() {
+		if err := f.n.connect(f.base, info); err != nil {
+			f.n.log.Debug("connect with a peer found by mDNS", zap.Stringer("peer", info.ID), zap.Error(err))
+		}
+	})
+}
+
+func (n *Node) onBan(id peer.ID, reason error) {
+	n.log.Warn("ban a peer", zap.Stringer("peer", id), zap.Error(reason))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.wg.Go(func() { _ = n.host.Network().ClosePeer(id) })
+	}
+}
+
+// Blame bans the peer that gave a block, named by Block.From, whose write set didn't
+// lead to the root it claims.
+func (n *Node) Blame(from string, reason error) {
+	if id, err := peer.Decode(from); err == nil {
+		n.stats.rejected.Add(1)
+		n.book.ban(id, reason)
+	}
+}
+
+// keep puts an item into the store, in the background. Where too many are on their
+// way already, it is left out.
+func (n *Node) keep(hash forks.Hash, item []byte) {
+	if n.config.Items == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case n.keeps <- struct{}{}:
+	default:
+		n.stats.storeSkipped.Add(1)
+		return
+	}
+	// A fetch calls it, and Close waits for those first.
+	n.wg.Go(func() {
+		defer func() { <-n.keeps }()
+		if err := n.config.Items.Put(hash, item); err != nil {
+			n.stats.storeErrors.Add(1)
+			n.log.Warn("keep an item", zap.Error(err))
+			return
+		}
+		n.stats.stored.Add(1)
+	})
+}
+
+// Close ends all requests, in both directions, and waits for them. Only then is the
+// source no longer called. Closing again does nothing.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	n.mu.Unlock()
+	n.cancel()
+	for k := range kinds {
+		if n.serve.serves(k) {
+			n.host.RemoveStreamHandler(protocols[k])
+		}
+	}
+	n.host.Network().StopNotify(n.notify)
+	var err error
+	if n.mdns != nil {
+		err = n.mdns.Close()
+	}
+	n.fetch.close()
+	n.serve.close()
+	n.wg.Wait()
+	if n.own {
+		err = errors.Join(err, n.host.Close())
+	}
+	return err
+}
+
+// ID is this node's peer id.
+func (n *Node) ID() string { return n.host.ID().String() }
+
+// Addrs are the multiaddrs under which others reach this node, with /p2p/ID.
+func (n *Node) Addrs() []string {
+	all, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()})
+	if err != nil {
+		return nil
+	}
+	return texts(all)
+}
+
+func texts(all []ma.Multiaddr) []string {
+	out := make([]string, len(all))
+	for i, a := range all {
+		out[i] = a.String()
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Stats counts what the node did.
+func (n *Node) Stats() Stats {
+	s := n.stats.stats()
+	s.Banned = n.book.banned()
+	return s
+}
+
+// PeerInfo is what a node knows of a peer that it asks.
+type PeerInfo struct {
+	ID        string
+	Addrs     []string
+	Trusted   bool // of the configuration
+	Connected bool
+	Latency   time.Duration // of its answers, usually; 0: none yet
+	Demerit   float64       // 0 to 10: the higher, the later it is asked
+	Failures  int           // in a row
+	Resting   time.Time     // not asked until then, after failures
+	Banned    time.Time     // until then
+	Reason    string        // of the last ban
+	Answers   uint64        // valid ones
+	Invalid   uint64        // answers
+}
+
+// Peers lists the peers that this node asks, by id.
+func (n *Node) Peers() []PeerInfo {
+	all := n.book.list()
+	for i := range all {
+		id, _ := peer.Decode(all[i].ID)
+		all[i].Connected = n.host.Network().Connectedness(id) == network.Connected
+		all[i].Addrs = texts(n.host.Peerstore().Addrs(id))
+	}
+	slices.SortFunc(all, func(a, b PeerInfo) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// libp2pOpener opens streams, and connections where there is none.
+type libp2pOpener struct{ host host.Host }
+
+func (o libp2pOpener) open(ctx context.Context, id peer.ID, p protocol.ID) (stream, error) {
+	s, err := o.host.NewStream(ctx, id, p)
+	if err != nil {
+		return nil, unsupported(err)
+	}
+	return s, nil
+}

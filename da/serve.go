@@ -1,0 +1,264 @@
+package da
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+
+	"accessor/da/justify"
+	"accessor/forks"
+	"accessor/state/merkle"
+)
+
+// handle answers one request and ends the stream.
+func (sv *server) handle(k kind, id peer.ID, s stream) {
+	if sv.banned(id) {
+		_ = s.Reset()
+		return
+	}
+	if sv.config.access(k) == Listed && !sv.listed(id) {
+		sv.stats.refused.Add(1)
+		decline(s, statusRefused)
+		return
+	}
+	wait, ok := sv.admit(k, id)
+	switch {
+	case !ok:
+		_ = s.Reset()
+		return
+	case wait > 0:
+		sv.stats.limited.Add(1)
+		decline(s, statusOverloaded, wait)
+		return
+	}
+	defer sv.leave(id)
+	ctx, cancel := context.WithTimeout(sv.base, serveTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+
+	if err := sv.serve(ctx, k, s); err != nil {
+		sv.stats.aborted.Add(1)
+		sv.log.Debug("answer a peer", zap.Stringer("peer", id), zap.String("protocol", string(protocols[k])), zap.Error(err))
+		_ = s.Reset()
+		return
+	}
+	_ = s.Close()
+}
+
+// decline answers with a status, without waiting for the request: it isn't read, so a
+// flood costs little.
+func decline(s stream, status byte, wait ...time.Duration) {
+	b := []byte{status}
+	for _, w := range wait {
+		b = binary.LittleEndian.AppendUint32(b, uint32(max(1, w.Milliseconds())))
+	}
+	err := s.SetWriteDeadline(time.Now().Add(requestTime))
+	if err == nil {
+		_, err = s.Write(b)
+	}
+	if err == nil {
+		err = s.CloseWrite()
+	}
+	if err != nil {
+		_ = s.Reset()
+		return
+	}
+	// What the peer still sends is thrown away: a reset could overtake the status.
+	_ = s.Close()
+}
+
+// maxRequest is the size of each kind's largest request.
+var maxRequest = [kinds]int{rangeRequestSize, 36 + MaxKeys*merkle.KeySize, 36, 32, 34 + 2*maxShards, 36 + 2*maxShards}
+
+// serve reads the request and answers it. An error means that the stream is to be
+// reset.
+func (sv *server) serve(ctx context.Context, k kind, s stream) error {
+	if err := s.SetReadDeadline(time.Now().Add(requestTime)); err != nil {
+		return err
+	}
+	m := messages{s}
+	request, err := m.next(maxRequest[k])
+	if err == nil {
+		err = m.end()
+	}
+	a := newAnswer(ctx, s, sv.bytes)
+	switch {
+	case errors.Is(err, errInvalid):
+		err = ErrRequest
+	case err != nil:
+		return fmt.Errorf("read request: %w", err)
+	default:
+		err = sv.answer(ctx, k, request, a)
+	}
+	switch {
+	case err == nil:
+		sv.stats.served.Add(1)
+	case a.begun:
+		return err
+	case errors.Is(err, ErrNotHeld):
+		sv.stats.servedEmpty.Add(1)
+		a.status(statusNotHeld)
+	case errors.Is(err, ErrTooLarge):
+		sv.stats.servedEmpty.Add(1)
+		a.status(statusTooLarge)
+	case errors.Is(err, ErrRequest):
+		sv.stats.malformed.Add(1)
+		a.status(statusBad)
+	default:
+		// The source failed. It may do better later.
+		sv.stats.aborted.Add(1)
+		sv.log.Warn("serve a peer", zap.String("protocol", string(protocols[k])), zap.Error(err))
+		a.status(statusOverloaded)
+		a.write(binary.LittleEndian.AppendUint32(nil, uint32((time.Second).Milliseconds())))
+	}
+	err = a.flush()
+	sv.stats.servedBytes.Add(uint64(a.paced.sent))
+	return err
+}
+
+func (sv *server) answer(ctx context.Context, k kind, request []byte, a *answer) error {
+	switch k {
+	case kindRange:
+		return sv.answerRange(ctx, request, a)
+	case kindKeys:
+		return sv.answerKeys(ctx, request, a)
+	case kindBlocks:
+		return sv.answerBlocks(ctx, request, a)
+	case kindItem:
+		return sv.answerItem(ctx, request, a)
+	default:
+		return sv.answerShards(ctx, k, request, a)
+	}
+}
+
+func (sv *server) answerRange(ctx context.Context, b []byte, a *answer) error {
+	block, req, err := decodeRange(b)
+	if err != nil {
+		return err
+	}
+	req.MaxSize = min(req.MaxSize, MaxAnswer)
+	p, err := sv.src.ProveRange(ctx, block, req)
+	if err != nil {
+		return err
+	}
+	a.proof(p)
+	return nil
+}
+
+func (sv *server) answerKeys(ctx context.Context, b []byte, a *answer) error {
+	block, keys, most, err := decodeKeys(b)
+	if err != nil {
+		return err
+	}
+	if len(keys) > 1 {
+		most = min(most, MaxAnswer)
+	}
+	p, err := sv.src.Prove(ctx, block, keys, most)
+	if err != nil {
+		return err
+	}
+	if p.Size() > most {
+		return ErrTooLarge
+	}
+	a.proof(p)
+	return nil
+}
+
+func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
+	above, most, err := decodeBlocks(b)
+	if err != nil {
+		return err
+	}
+	blocks, err := sv.src.Blocks(ctx, above, most)
+	if err != nil {
+		return err
+	}
+	// The source keeps to most about; the answer does exactly.
+	size := 0
+	for i := range blocks {
+		b, err := appendBlock(nil, &blocks[i])
+		if err != nil {
+			return err
+		}
+		if size += 4 + len(b); i > 0 && size > most {
+			break
+		}
+		a.ok()
+		a.message(b)
+	}
+	a.ok()
+	return nil
+}
+
+func (sv *server) answerItem(ctx context.Context, b []byte, a *answer) error {
+	if len(b) != forks.HashSize {
+		return ErrRequest
+	}
+	hash := forks.Hash(b)
+	item, err := []byte(nil), error(ErrNotHeld)
+	if sv.src != nil {
+		item, err = sv.src.Item(ctx, hash)
+	}
+	if errors.Is(err, ErrNotHeld) && sv.items != nil {
+		// Whatever keeps it from being read, it isn't here.
+		if kept, e := sv.items.Get(hash); e == nil {
+			item, err = kept, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if len(item) > MaxItem {
+		return ErrNotHeld
+	}
+	a.ok()
+	a.message(item)
+	return nil
+}
+
+// answerShards gives those of the asked shards that are here, in the order asked, until
+// there are as many as asked for, or MaxAnswer bytes.
+func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer) error {
+	q, err := decodeShards(k, b)
+	if err != nil {
+		return err
+	}
+	given, size := 0, 0
+	for _, index := range q.indices {
+		shard, err := sv.src.Shard(ctx, q.root, index)
+		if errors.Is(err, ErrNotHeld) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		piece, path := shard.Bundle, justify.Justification(nil)
+		if q.segment < 0 {
+			path = justify.ForBundle(shard.Path, shard.Segments)
+		} else {
+			if q.segment >= len(shard.Segments) {
+				continue
+			}
+			piece = shard.Segments[q.segment]
+			path = justify.ForSegment(shard.Path, justify.Hash(hashOf(shard.Bundle)), shard.Segments, q.segment)
+		}
+		a.ok()
+		a.message(binary.LittleEndian.AppendUint16(nil, index))
+		a.message(piece)
+		a.message(path.Append(nil))
+		given, size = given+1, size+len(piece)
+		if a.err != nil || given == q.most || size >= MaxAnswer {
+			break
+		}
+	}
+	if given == 0 {
+		return ErrNotHeld
+	}
+	return nil
+}

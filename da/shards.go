@@ -1,0 +1,365 @@
+package da
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/crypto/blake2b"
+
+	"accessor/da/erasure"
+	"accessor/da/justify"
+	"accessor/forks"
+)
+
+func hashOf(b []byte) forks.Hash { return blake2b.Sum256(b) }
+
+// code gives the parameters of a spec. Error: ErrRequest.
+func (s Spec) code() (*erasure.Code, error) {
+	if s.Exported < 0 || s.Exported+s.pages() > MaxSegments || s.Length < 0 || s.Length > erasure.MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes and %d segments", ErrRequest, s.Length, s.Exported)
+	}
+	for _, code := range []func() *erasure.Code{erasure.Tiny, erasure.Full} {
+		if c := code(); c.N() == s.Shards {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: a code of %d shards", ErrRequest, s.Shards)
+}
+
+// FetchErasure gives a work bundle from shards of several peers, each checked against
+// the erasure root. Errors: ErrEncoding where the result hasn't spec.Hash (or, without
+// one, never), and those of FetchKeys; ErrNotFound where all peers together have too
+// few shards.
+func (n *Node) FetchErasure(ctx context.Context, spec Spec) ([]byte, error) {
+	code, err := spec.code()
+	if err != nil {
+		return nil, err
+	}
+	value, err := n.fetch.share(ctx, fmt.Sprintf("bundle%+v", spec), func(ctx context.Context) (any, error) {
+		b, err := n.fetch.collect(ctx, spec, code, -1, spec.Length)
+		if err == nil && spec.Hash != (forks.Hash{}) {
+			if hashOf(b) != spec.Hash {
+				return nil, ErrEncoding
+			}
+			n.keep(spec.Hash, b)
+		}
+		return b, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch bundle of %s: %w", spec.Root.Short(), err)
+	}
+	return value.([]byte), nil
+}
+
+// FetchSegment gives exported segment i, from shards of several peers, and checks it
+// with its page of proofs, fetched the same way, against spec.SegmentsRoot. Errors: as
+// of FetchErasure.
+func (n *Node) FetchSegment(ctx context.Context, spec Spec, i int) ([]byte, error) {
+	code, err := spec.code()
+	if err == nil && (i < 0 || i >= spec.Exported) {
+		err = fmt.Errorf("%w: segment %d of %d", ErrRequest, i, spec.Exported)
+	}
+	if err != nil {
+		return nil, err
+	}
+	value, err := n.fetch.share(ctx, fmt.Sprintf("segment%d%+v", i, spec), func(ctx context.Context) (any, error) {
+		number := i / segmentsOfPage
+		b, err := n.fetch.collect(ctx, spec, code, spec.Exported+number, justify.SegmentSize)
+		if err != nil {
+			return nil, err
+		}
+		page, err := justify.ParsePage(b)
+		if err == nil {
+			err = page.Check(justify.Hash(spec.SegmentsRoot), number, spec.Exported)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: page %d: %w", ErrEncoding, number, err)
+		}
+		if b, err = n.fetch.collect(ctx, spec, code, i, justify.SegmentSize); err != nil {
+			return nil, err
+		}
+		if err := page.CheckSegment(i%segmentsOfPage, b); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrEncoding, err)
+		}
+		return b, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch segment %d of %s: %w", i, spec.Root.Short(), err)
+	}
+	return value.([]byte), nil
+}
+
+// collection gathers the shards of a bundle or segment.
+//
+// Several peers are asked at a time, each for a share of what is missing: it is told
+// all indices that are welcome, in an order of its own, and how many it may give. So a
+// peer that has but one shard is as useful as one that has all. Who is too slow is
+// left behind: when others have given their share, they are asked for its share too.
+type collection struct {
+	*fetcher
+	spec    justify.Spec
+	code    *erasure.Code
+	root    forks.Hash
+	segment int // -1: the bundle
+	length  int
+
+	shards   [][]byte
+	have     int
+	expected []bool           // shards that a peer at work is expected to give
+	asked    map[peer.ID]bool // not to be picked: at work, failed in this round, or final
+	final    map[peer.ID]bool // gave all it has, or lied
+	notHeld  int              // of these: have nothing (more)
+	running  int              // requests
+	extra    int              // of these: because others are slow
+	yield    float64          // shards that a request brings, about
+	turn     int              // of orders
+	last     error
+	results  chan shardResult
+}
+
+// shardResult is one shard of a peer, or (index -1) the end of its answer.
+type shardResult struct {
+	id    peer.ID
+	index int
+	shard []byte
+	asked []uint16 // at the end: what it was expected to give
+	given int      // at the end: how many it gave
+	err   error
+}
+
+// Bounds of a collection's requests at a time.
+const (
+	maxCollect = 32 // where peers have few shards each
+	maxExtra   = 8
+)
+
+func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, segment, length int) ([]byte, error) {
+	c := &collection{
+		fetcher: f, spec: spec.justify(), code: code, root: spec.Root, segment: segment, length: length,
+		shards: make([][]byte, code.N()), expected: make([]bool, code.N()), yield: float64(share(code.K())),
+		final: map[peer.ID]bool{}, results: make(chan shardResult),
+	}
+	fl := &flight{fetcher: f, op: operation{kind: c.kind()}, final: c.final}
+	for {
+		if err := c.round(ctx); err == nil {
+			return code.Reconstruct(c.shards, length)
+		}
+		fl.last = c.last
+		fl.said[outcomeNotHeld] = c.notHeld
+		fl.said[outcomeInvalid] = len(c.final) - c.notHeld
+		pause, err := fl.verdict(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %d of %d shards", err, c.have, code.K())
+		}
+		select {
+		case <-time.After(pause):
+			f.stats.retries.Add(1)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// share is how many of the missing shards one peer is asked for.
+func share(missing int) int { return (missing + maxParallel - 1) / maxParallel }
+
+func (c *collection) kind() kind {
+	if c.segment < 0 {
+		return kindBundle
+	}
+	return kindSegment
+}
+
+// round asks peers until there are shards enough, or nobody is left to be asked.
+func (c *collection) round(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(errSettled)
+	c.asked, c.running, c.extra = map[peer.ID]bool{}, 0, 0
+	for id := range c.final {
+		c.asked[id] = true
+	}
+	clear(c.expected)
+	wait := c.usual[c.kind()].hedge()
+	hedge := time.NewTicker(wait)
+	defer hedge.Stop()
+	for {
+		for c.needsMore() && c.start(ctx) {
+		}
+		if c.running == 0 {
+			return ErrUnavailable
+		}
+		select {
+		case <-hedge.C:
+			if c.extra < maxExtra {
+				c.extra++
+				c.stats.hedges.Add(1)
+			}
+		case r := <-c.results:
+			if c.take(r); c.have >= c.code.K() {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// needsMore says whether what is on its way is too little, but for the slow ones.
+func (c *collection) needsMore() bool {
+	onWay := float64(c.running-c.extra) * c.yield
+	return c.running < maxCollect && onWay < float64(c.code.K()-c.have)
+}
+
+// take notes a shard, or the end of an answer.
+func (c *collection) take(r shardResult) {
+	if r.index >= 0 {
+		if c.shards[r.index] == nil {
+			c.shards[r.index] = r.shard
+			c.have++
+		}
+		return
+	}
+	c.running--
+	for _, i := range r.asked {
+		c.expected[i] = false
+	}
+	switch outcomeOf(r.err) {
+	case outcomeGood:
+		c.yield = max(1, (c.yield+float64(r.given))/2)
+		delete(c.asked, r.id) // it may have more
+	case outcomeNotHeld:
+		c.notHeld++
+		c.final[r.id] = true
+	case outcomeFailed, outcomeOverloaded, outcomeLost:
+		c.last = r.err
+	default:
+		c.last = r.err
+		c.final[r.id] = true
+	}
+}
+
+// start asks one more peer for a share of what is missing.
+func (c *collection) start(ctx context.Context) bool {
+	id, ok := c.book.pick(c.kind(), false, c.asked)
+	if !ok {
+		return false
+	}
+	c.asked[id] = true
+	c.running++
+	indices := c.wanted()
+	most := min(share(c.code.K()-c.have), len(indices))
+	expected := slices.Clone(indices[:most])
+	for _, i := range expected {
+		c.expected[i] = true
+	}
+	request := shardRequest{c.root, c.segment, most, indices}
+	c.wg.Go(func() {
+		given := 0
+		_, err := c.attempt(ctx, c.kind(), id, func(ctx context.Context, id peer.ID) (_ any, err error) {
+			given, err = c.ask(ctx, id, request)
+			return nil, err
+		})
+		select {
+		case c.results <- shardResult{id: id, index: -1, asked: expected, given: given, err: err}:
+		case <-ctx.Done():
+		}
+	})
+	return true
+}
+
+// cheapest is the number of shards of the full code that are decoded fastest: those
+// from 0 (see erasure.Code.Reconstruct).
+const cheapest = 854
+
+// wanted gives the missing shards, those first that no other peer is expected to
+// give. Each call begins at another place, so that peers which have all shards give
+// different ones.
+func (c *collection) wanted() []uint16 {
+	var fresh, expected []uint16
+	add := func(i int) {
+		switch {
+		case c.shards[i] != nil:
+		case c.expected[i]:
+			expected = append(expected, uint16(i))
+		default:
+			fresh = append(fresh, uint16(i))
+		}
+	}
+	n := min(cheapest, c.code.N())
+	from := c.turn % maxParallel * n / maxParallel
+	c.turn++
+	for i := range n {
+		add((from + i) % n)
+	}
+	for i := n; i < c.code.N(); i++ {
+		add(i)
+	}
+	return append(fresh, expected...)
+}
+
+// ask asks one peer; its shards go to the collection one by one, each checked.
+func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given int, err error) {
+	wanted := map[uint16]bool{}
+	for _, i := range q.indices {
+		wanted[i] = true
+	}
+	err = c.exchange(ctx, c.kind(), id, q.encode(), func(m messages) error {
+		for ; ; given++ {
+			head, err := m.nextOrEnd(2)
+			if orderlyEnd(err) && given > 0 {
+				return nil
+			}
+			if err != nil {
+				return cut(err)
+			}
+			if len(head) != 2 || given == q.most || !wanted[binary.LittleEndian.Uint16(head)] {
+				return invalid("a shard that wasn't asked for")
+			}
+			index := binary.LittleEndian.Uint16(head)
+			delete(wanted, index)
+			shard, err := c.read(m, int(index))
+			if err != nil {
+				return err
+			}
+			select {
+			case c.results <- shardResult{id: id, index: int(index), shard: shard}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	return given, err
+}
+
+// read reads a shard and its justification, and checks them against the erasure root.
+func (c *collection) read(m messages, index int) ([]byte, error) {
+	size := c.code.ShardSize(c.length)
+	inPath := 0 // CE 138's justification has no shards in it
+	if c.segment >= 0 {
+		inPath = size
+	}
+	shard, err := m.next(size)
+	if err != nil {
+		return nil, err
+	}
+	path, err := m.next(justify.MaxBytes(inPath))
+	if err != nil {
+		return nil, err
+	}
+	if len(shard) != size {
+		return nil, invalid("shard %d of %d bytes, not %d", index, len(shard), size)
+	}
+	j, err := justify.Parse(path, inPath)
+	if err == nil && c.segment < 0 {
+		err = c.spec.CheckBundle(index, shard, j)
+	} else if err == nil {
+		err = c.spec.CheckSegment(index, c.segment, shard, j)
+	}
+	if err != nil {
+		return nil, invalid("%w", err)
+	}
+	return shard, nil
+}

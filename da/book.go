@@ -216,6 +216,16 @@ func (r *record) seen(k kind, took time.Duration, whole bool) {
 	}
 }
 
+// late says that a request is at work for so long that another peer is asked. So other
+// fetches know before it ends.
+func (b *book) late(id peer.ID, k kind, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.peers[id]
+	r.seen(k, took, false)
+	r.blame(time.Now(), 0.5)
+}
+
 // done says how a request ended that pick began, how long it took, and the error.
 func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err error) {
 	b.mu.Lock()
@@ -243,12 +253,8 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 		r.failures = 0
 		r.refused[k] = now.Add(refusedFor)
 	case outcomeLost:
-		// It may have been about to answer: slow, but no failure. Unknown peers get no
-		// average from it if it was quick.
+		// It may have been about to answer: slow perhaps, but no failure.
 		r.seen(k, took, false)
-		if took > priorLatency {
-			r.blame(now, 0.5)
-		}
 	case outcomeFailed:
 		r.seen(k, took, false)
 		r.blame(now, 2)

@@ -138,7 +138,8 @@ type flight struct {
 	last    error // the last failure
 	results chan result
 	running int
-	rounds  int // that ended without an answer
+	since   map[peer.ID]time.Time // of the requests at work
+	rounds  int                   // that ended without an answer
 }
 
 type result struct {
@@ -177,7 +178,7 @@ func (fl *flight) round(parent context.Context) (any, error) {
 	for id := range fl.final {
 		fl.asked[id] = true
 	}
-	fl.running = 0
+	fl.running, fl.since = 0, map[peer.ID]time.Time{}
 	wait := fl.usual[fl.op.kind].hedge()
 	hedge := time.NewTimer(wait)
 	defer hedge.Stop()
@@ -185,6 +186,9 @@ func (fl *flight) round(parent context.Context) (any, error) {
 	for fl.running > 0 {
 		select {
 		case <-hedge.C:
+			for id, since := range fl.since {
+				fl.book.late(id, fl.op.kind, time.Since(since))
+			}
 			if fl.running < maxParallel && fl.start(ctx) {
 				fl.stats.hedges.Add(1)
 			}
@@ -192,6 +196,7 @@ func (fl *flight) round(parent context.Context) (any, error) {
 			hedge.Reset(wait)
 		case r := <-fl.results:
 			fl.running--
+			delete(fl.since, r.id)
 			if r.err == nil {
 				return r.value, nil
 			}
@@ -211,6 +216,7 @@ func (fl *flight) start(ctx context.Context) bool {
 		return false
 	}
 	fl.asked[id] = true
+	fl.since[id] = time.Now()
 	fl.running++
 	fl.wg.Go(func() {
 		value, err := fl.attempt(ctx, fl.op.kind, id, fl.op.ask)

@@ -179,6 +179,9 @@ func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
 	if err != nil {
 		return err
 	}
+	if len(blocks) == 0 {
+		return ErrNotHeld
+	}
 	// The source keeps to most about; the answer does exactly.
 	size := 0
 	for i := range blocks {
@@ -192,7 +195,6 @@ func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
 		a.ok()
 		a.message(b)
 	}
-	a.ok()
 	return nil
 }
 

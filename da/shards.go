@@ -193,7 +193,7 @@ func (c *collection) round(parent context.Context) error {
 		}
 		select {
 		case <-hedge.C:
-			if c.extra < maxExtra {
+			if c.extra < maxExtra && c.running < maxCollect && c.start(ctx) {
 				c.extra++
 				c.stats.hedges.Add(1)
 			}

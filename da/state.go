@@ -166,11 +166,11 @@ func (f *fetcher) askBlocks(ctx context.Context, id peer.ID, above forks.Hash, m
 	err := f.exchange(ctx, kindBlocks, id, encodeBlocks(above, most), func(m messages) error {
 		for size := 0; ; {
 			b, err := m.nextOrEnd(MaxItem)
-			if orderlyEnd(err) {
+			if orderlyEnd(err) && len(blocks) > 0 {
 				return nil
 			}
 			if err != nil {
-				return err
+				return cut(err)
 			}
 			if size += 4 + len(b); size > most && len(blocks) > 0 {
 				return invalid("blocks of %d bytes, asked for at most %d", size, most)
@@ -187,9 +187,6 @@ func (f *fetcher) askBlocks(ctx context.Context, id peer.ID, above forks.Hash, m
 			seen[block.Hash] = &block
 		}
 	})
-	if err == nil && len(blocks) == 0 {
-		err = ErrNotHeld
-	}
 	return blocks, err
 }
 

@@ -1,0 +1,554 @@
+package da
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"accessor/da/erasure"
+	"accessor/forks"
+	"accessor/state/merkle"
+)
+
+// silent takes requests and never answers.
+func silent(_ kind, s stream) {
+	b := make([]byte, 1024)
+	for {
+		if _, err := s.Read(b); err == errReset {
+			return
+		} else if err != nil {
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+// dripping answers honestly, a byte each 100 ms.
+func dripping(src Source) behaviour {
+	return func(k kind, s stream) {
+		var answer []byte
+		altered(src, func(_ kind, a []byte) []byte { answer = a; return nil })(k, noEnd{s})
+		for i := range answer {
+			if _, err := s.Write(answer[i : i+1]); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		_ = s.CloseWrite()
+	}
+}
+
+// noEnd keeps a stream open.
+type noEnd struct{ stream }
+
+func (noEnd) CloseWrite() error { return nil }
+
+// breaking resets the stream in the middle of an answer.
+func breaking(src Source) behaviour {
+	return func(k kind, s stream) {
+		altered(src, func(_ kind, a []byte) []byte { return a[:len(a)/2] })(k, noEnd{s})
+		_ = s.Reset()
+	}
+}
+
+func resetting(_ kind, s stream) { _ = s.Reset() }
+
+// overloaded says so until that time.
+func overloadedUntil(at time.Time, src Source) behaviour {
+	return func(k kind, s stream) {
+		if wait := time.Until(at); wait > 0 {
+			decline(s, statusOverloaded, wait)
+			return
+		}
+		honest(src)(k, s)
+	}
+}
+
+func fetchOne(ctx context.Context, n *Node, i int) error {
+	l := books()
+	p, err := n.FetchKeys(ctx, l.at, []key{l.keys[i]})
+	if err == nil && string(p.Pairs[0].Value) != string(l.values[l.keys[i]]) {
+		err = errWrongAnswer
+	}
+	return err
+}
+
+// within says how long something took.
+func took(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+func TestConcurrentEqualFetchesAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": honest(books()), "b": honest(books())})
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				if err := fetchOne(t.Context(), n, 5); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if s := n.Stats(); s.Fetches != 1 || s.Joined != 999 || s.Requests != 1 || net.times("a")+net.times("b") != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Who leaves a shared fetch doesn't end it for others; when all have left, it ends.
+func TestLeavingASharedFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := *books()
+		slow.delay = 2 * time.Second
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(&slow)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := fetchOne(t.Context(), n, 5); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := fetchOne(ctx, n, 5); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if s := n.Stats(); s.Fetches != 1 || s.Requests != 1 {
+			t.Errorf("%+v", s)
+		}
+		left, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := fetchOne(left, n, 6); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if len(n.fetch.calls) != 0 {
+			t.Error("a fetch goes on that nobody waits for")
+		}
+	})
+}
+
+// A peer that is in the way costs the time of a hedge once, and is asked last then.
+func TestSlowPeersAreDemoted(t *testing.T) {
+	for name, bad := range map[string]behaviour{
+		"silent": silent, "dripping": dripping(books()), "reset": resetting, "breaking": breaking(books()), "dead": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, net := newFake(t, map[peer.ID]behaviour{"bad": bad, "good": honest(books())})
+				n.book.peers["bad"].latency[kindKeys] = time.Millisecond
+				first := took(func() {
+					if err := fetchOne(t.Context(), n, 1); err != nil {
+						t.Fatal(err)
+					}
+				})
+				if first > hedgeUnknown+50*time.Millisecond {
+					t.Errorf("the first fetch took %v", first)
+				}
+				for i := range 50 {
+					if d := took(func() {
+						if err := fetchOne(t.Context(), n, i); err != nil {
+							t.Fatal(err)
+						}
+					}); d > 50*time.Millisecond {
+						t.Errorf("fetch %d took %v", i, d)
+					}
+				}
+				if most := map[string]int{"dead": 2, "reset": 2, "breaking": 2}[name]; net.times("bad") > max(most, 1) || n.book.isBanned("bad") {
+					t.Errorf("bad peer was asked %d times, banned: %v", net.times("bad"), n.book.isBanned("bad"))
+				}
+			})
+		})
+	}
+}
+
+// A hedge goes out after the 95th percentile of what requests take.
+func TestHedgeAfterP95(t *testing.T) {
+	var d durations
+	if d.hedge() != hedgeUnknown {
+		t.Errorf("without any: %v", d.hedge())
+	}
+	for i := range 100 {
+		d.add(time.Duration(i%64) * 10 * time.Millisecond)
+	}
+	if got := d.hedge(); got != 590*time.Millisecond {
+		t.Errorf("of 0 to 630 ms: %v", got)
+	}
+	for range 64 {
+		d.add(time.Millisecond)
+	}
+	if d.hedge() != hedgeLeast {
+		t.Errorf("of 1 ms: %v", d.hedge())
+	}
+
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": honest(books())})
+		for i := range 20 {
+			if err := fetchOne(t.Context(), n, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		net.set("a", silent)
+		net.set("b", honest(books()))
+		n.book.add("b", true)
+		d := took(func() {
+			if err := fetchOne(t.Context(), n, 30); err != nil {
+				t.Error(err)
+			}
+		})
+		if d < hedgeLeast || d > hedgeLeast+15*time.Millisecond || n.Stats().Hedges != 1 {
+			t.Errorf("took %v with %d hedges", d, n.Stats().Hedges)
+		}
+	})
+}
+
+func TestNotFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": honest(empty{}), "b": honest(empty{}), "c": honest(empty{})})
+		for i := range 2 { // it isn't kept
+			if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNotFound) {
+				t.Errorf("got %v", err)
+			}
+			if net.times("a") != i+1 || net.times("b") != i+1 || net.times("c") != i+1 {
+				t.Errorf("asked %v", net.asked)
+			}
+		}
+		net.set("b", honest(books()))
+		for what, fetch := range fetches() {
+			if err := fetch(t.Context(), n); err != nil {
+				t.Errorf("%s, which one of three has: %v", what, err)
+			}
+		}
+		// With one that can't be asked, nobody knows.
+		net.set("b", nil)
+		if err := fetchOne(t.Context(), n, 2); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestNoPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newFake(t, nil)
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNoPeers) {
+			t.Errorf("got %v", err)
+		}
+		// Nor is one that doesn't serve this, or not to this node.
+		n.book.add("unsupported", true)
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNoPeers) {
+			t.Errorf("got %v", err)
+		}
+		sv := testServer(Serve{State: Listed}, books())
+		n, net := newFake(t, map[peer.ID]behaviour{"a": func(k kind, s stream) { sv.handle(k, "stranger", s) }})
+		for range 2 {
+			if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNoPeers) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if net.times("a") != 1 || sv.stats.refused.Load() != 1 {
+			t.Errorf("asked %d times", net.times("a"))
+		}
+		time.Sleep(refusedFor)
+		sv.listed = func(peer.ID) bool { return true }
+		if err := fetchOne(t.Context(), n, 1); err != nil {
+			t.Errorf("once it is served: %v", err)
+		}
+	})
+}
+
+// An overloaded peer is left alone as long as it wishes.
+func TestOverloaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": overloadedUntil(time.Now().Add(3*time.Second), books())})
+		d := took(func() {
+			if err := fetchOne(t.Context(), n, 1); err != nil {
+				t.Error(err)
+			}
+		})
+		if d < 2900*time.Millisecond || d > 3300*time.Millisecond || net.times("a") > 2 {
+			t.Errorf("took %v and %d requests", d, net.times("a"))
+		}
+	})
+}
+
+// A dead network costs a reader no more than its timeout, and soon nothing; when peers
+// are back, they are found.
+func TestDeadNetwork(t *testing.T) {
+	for name, dead := range map[string]behaviour{"dead": nil, "silent": silent} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, net := newFake(t, map[peer.ID]behaviour{"a": dead, "b": dead, "c": dead})
+				read := func() time.Duration {
+					return took(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+						defer cancel()
+						if err := fetchOne(ctx, n, 1); !errors.Is(err, ErrUnavailable) {
+							t.Errorf("got %v", err)
+						}
+						synctest.Wait()
+					})
+				}
+				for range 5 {
+					if d := read(); d > 2*time.Second {
+						t.Errorf("took %v", d)
+					}
+				}
+				before := net.times("a") + net.times("b") + net.times("c")
+				var sum time.Duration
+				for range 100 {
+					sum += read()
+				}
+				if sum > 20*time.Millisecond {
+					t.Errorf("100 more reads took %v", sum)
+				}
+				if after := net.times("a") + net.times("b") + net.times("c"); after-before > 3 {
+					t.Errorf("%d requests for 100 reads", after-before)
+				}
+				net.set("b", honest(books()))
+				n.book.awake("b") // it connects
+				if err := fetchOne(t.Context(), n, 1); err != nil {
+					t.Errorf("with a peer: %v", err)
+				}
+				net.set("c", honest(books()))
+				net.set("b", nil)
+				time.Sleep(2 * breakMost)
+				for i := range 3 {
+					if err := fetchOne(t.Context(), n, i); err != nil {
+						t.Errorf("with another peer: %v", err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Failures are tried again, after pauses.
+func TestRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 2
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": func(k kind, s stream) {
+			if failures--; failures >= 0 {
+				_ = s.Reset()
+				return
+			}
+			honest(books())(k, s)
+		}})
+		if err := fetchOne(t.Context(), n, 1); err != nil {
+			t.Error(err)
+		}
+		if s := n.Stats(); s.Retries != 2 || s.Requests != 3 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// With a third of the peers lying in every way, readers get what is right, about as
+// fast.
+func TestAThirdLies(t *testing.T) {
+	measure := func(t *testing.T, bad map[peer.ID]behaviour) (all []time.Duration, n *Node, net *fakeNet) {
+		peers := map[peer.ID]behaviour{}
+		for i := range 10 {
+			peers[peer.ID(fmt.Sprint("honest", i))] = honest(books())
+		}
+		i := 0
+		for id, b := range bad {
+			delete(peers, peer.ID(fmt.Sprint("honest", i)))
+			peers[id] = b
+			i++
+		}
+		n, net = newFake(t, peers)
+		for i := range 500 {
+			all = append(all, took(func() {
+				if err := fetchOne(t.Context(), n, i); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
+		slices.Sort(all)
+		return all, n, net
+	}
+	synctest.Test(t, func(t *testing.T) {
+		usual, _, _ := measure(t, nil)
+		for range 10 {
+			bad := map[peer.ID]behaviour{}
+			liars := 0
+			for how, lie := range lies {
+				if liars++; liars <= 2 {
+					bad[peer.ID("liar: "+how)] = altered(books(), lie)
+				}
+			}
+			stallers := []behaviour{silent, dripping(books()), breaking(books()), resetting}
+			bad["staller"] = stallers[rand.N(len(stallers))]
+			all, n, net := measure(t, bad)
+			if usual, got := usual[495], all[495]; got > 3*usual {
+				t.Errorf("p99 is %v, of honest peers %v", got, usual)
+			}
+			for id := range bad {
+				if net.times(id) > 3 {
+					t.Errorf("%s was asked %d times", id, net.times(id))
+				}
+			}
+			if s := n.Stats(); s.Failed > 0 {
+				t.Errorf("%+v", s)
+			}
+		}
+	})
+}
+
+// Shards come together from peers that have one each, some, or all; those that stall
+// or lie don't matter.
+func TestShardsOfMany(t *testing.T) {
+	l := books()
+	w := l.work(erasure.Full())
+	for name, peers := range map[string]map[peer.ID]behaviour{
+		"halves": {
+			"low":  honest(part{l, func(i uint16) bool { return i%2 == 0 && i < 500 }}),
+			"high": honest(part{l, func(i uint16) bool { return i > 900 }}),
+		},
+		"one each": func() map[peer.ID]behaviour {
+			peers := map[peer.ID]behaviour{}
+			for i := range uint16(400) {
+				peers[peer.ID(fmt.Sprint(i))] = honest(part{l, func(at uint16) bool { return at == 2*i }})
+			}
+			return peers
+		}(),
+		"a staller": {
+			"a": honest(l), "b": honest(l), "staller": silent, "drip": dripping(l), "broken": breaking(l),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, _ := newFake(t, peers)
+				d := took(func() {
+					for _, what := range []string{"full bundle", "full segment"} {
+						if err := fetches()[what](t.Context(), n); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				t.Logf("%v, %+v", d, n.Stats())
+				if d > 3*time.Second {
+					t.Errorf("took %v", d)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newFake(t, map[peer.ID]behaviour{
+			"a": honest(part{l, func(i uint16) bool { return i < 200 }}),
+			"b": honest(part{l, func(i uint16) bool { return i < 341 }}),
+		})
+		if _, err := n.FetchErasure(t.Context(), w.spec); !errors.Is(err, ErrNotFound) {
+			t.Errorf("with too few shards: %v", err)
+		}
+	})
+}
+
+// The work of four peers is shared among them, without shards that come twice.
+func TestShardsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := books()
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(l), "b": honest(l), "c": honest(l), "d": honest(l)})
+		w := l.work(erasure.Full())
+		if err := fetches()["full bundle"](t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		each := len(w.shards[0].Bundle) + 4 + 6 + 4 + 11*34
+		if s := n.Stats(); s.Requests != 4 || s.ReadBytes > uint64(360*each) {
+			t.Errorf("%d requests, %d bytes for 342 shards of %d", s.Requests, s.ReadBytes, each)
+		}
+	})
+}
+
+// An encoder that lied is found out, and no peer is blamed.
+func TestEncoderLies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := books()
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(l)})
+		w := l.work(erasure.Tiny())
+		spec := w.spec
+		spec.Hash[0] ^= 1
+		if _, err := n.FetchErasure(t.Context(), spec); !errors.Is(err, ErrEncoding) {
+			t.Errorf("got %v", err)
+		}
+		spec = w.spec
+		spec.SegmentsRoot[0] ^= 1
+		if _, err := n.FetchSegment(t.Context(), spec, 1); !errors.Is(err, ErrEncoding) {
+			t.Errorf("got %v", err)
+		}
+		if n.book.isBanned("a") {
+			t.Error("a peer is banned for it")
+		}
+	})
+}
+
+func TestBadRequests(t *testing.T) {
+	n, _ := newFake(t, nil)
+	ctx, l := t.Context(), books()
+	spec := l.work(erasure.Tiny()).spec
+	for name, fetch := range map[string]func() error{
+		"no keys":    func() error { _, err := n.FetchKeys(ctx, l.at, nil); return err },
+		"many keys":  func() error { _, err := n.FetchKeys(ctx, l.at, make([]key, MaxKeys+1)); return err },
+		"key twice":  func() error { _, err := n.FetchKeys(ctx, l.at, []key{{1}, {1}}); return err },
+		"descending": func() error { _, err := n.FetchKeys(ctx, l.at, []key{{2}, {1}}); return err },
+		"start above end": func() error {
+			_, _, err := n.FetchRange(ctx, l.at, merkle.RangeRequest{Start: key{1}})
+			return err
+		},
+		"odd code":   func() error { s := spec; s.Shards = 7; _, err := n.FetchErasure(ctx, s); return err },
+		"too large":  func() error { s := spec; s.Length = MaxItem + 1; _, err := n.FetchErasure(ctx, s); return err },
+		"no segment": func() error { _, err := n.FetchSegment(ctx, spec, spec.Exported); return err },
+		"segments":   func() error { s := spec; s.Exported = 5000; _, err := n.FetchSegment(ctx, s, 1); return err },
+	} {
+		if err := fetch(); !errors.Is(err, ErrRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A proof that is too large for an answer is told apart from one that isn't there.
+func TestTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(large{books()}), "b": honest(empty{})})
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+type large struct{ *library }
+
+func (large) Prove(context.Context, forks.Hash, []key, int) (*merkle.Proof, error) {
+	return &merkle.Proof{Pairs: []merkle.Pair{{Value: make([]byte, MaxItem)}}}, nil
+}
+
+func TestCloseEndsFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": silent})
+		base, cancel := context.WithCancel(context.Background())
+		n.fetch.base = base
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			cancel()
+		}()
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		n.fetch.close()
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

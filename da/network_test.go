@@ -255,6 +255,10 @@ func altered(src Source, alter func(k kind, answer []byte) []byte) behaviour {
 			defer close(done)
 			honest(src)(k, theirs)
 		}()
+		defer func() {
+			_ = ours.Reset()
+			<-done
+		}()
 		request := make([]byte, 8<<10)
 		n, err := readFull(s, request)
 		if err != nil {
@@ -266,7 +270,6 @@ func altered(src Source, alter func(k kind, answer []byte) []byte) behaviour {
 		if n, err = readFull(ours, answer); err != nil {
 			return
 		}
-		<-done
 		_, _ = s.Write(alter(k, answer[:n]))
 		_ = s.CloseWrite()
 	}

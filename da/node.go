@@ -206,7 +206,7 @@ func (n *Node) keepConnected(ctx context.Context, info peer.AddrInfo) {
 func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, n.config.Answer)
 	defer cancel()
-	return n.host.Connect(ctx, info)
+	return n.host.Connect(ownPace(ctx), info)
 }
 
 // AddPeer makes a peer one of Config.Peers: asked, for blocks too, and kept connected
@@ -381,11 +381,18 @@ func (n *Node) Peers() []PeerInfo {
 	return all
 }
 
+// ownPace dials when it is asked to, without libp2p's own back-off, which would keep a
+// peer that is back away for up to five minutes: pauses are the node's (keepConnected)
+// and the breaker's (book).
+func ownPace(ctx context.Context) context.Context {
+	return network.WithForceDirectDial(ctx, "accessor has pauses of its own")
+}
+
 // libp2pOpener opens streams, and connections where there is none.
 type libp2pOpener struct{ host host.Host }
 
 func (o libp2pOpener) open(ctx context.Context, id peer.ID, p protocol.ID) (stream, error) {
-	s, err := o.host.NewStream(ctx, id, p)
+	s, err := o.host.NewStream(ownPace(ctx), id, p)
 	if err != nil {
 		return nil, unsupported(err)
 	}

@@ -225,7 +225,8 @@ func (sv *server) answerItem(ctx context.Context, b []byte, a *answer) error {
 }
 
 // answerShards gives those of the asked shards that are here, in the order asked, until
-// there are as many as asked for, or MaxAnswer bytes.
+// there are as many as asked for, or MaxAnswer bytes. An empty message at the end says
+// that no other one is here.
 func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer) error {
 	q, err := decodeShards(k, b)
 	if err != nil {
@@ -256,11 +257,12 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 		a.message(path.Append(nil))
 		given, size = given+1, size+len(piece)
 		if a.err != nil || given == q.most || size >= MaxAnswer {
-			break
+			return nil
 		}
 	}
 	if given == 0 {
 		return ErrNotHeld
 	}
+	a.message(nil)
 	return nil
 }

@@ -128,6 +128,7 @@ type shardResult struct {
 	shard []byte
 	asked []uint16 // at the end: what it was expected to give
 	given int      // at the end: how many it gave
+	all   bool     // at the end: that is all it has
 	err   error
 }
 
@@ -140,7 +141,7 @@ const (
 func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, segment, length int) ([]byte, error) {
 	c := &collection{
 		fetcher: f, spec: spec.justify(), code: code, root: spec.Root, segment: segment, length: length,
-		shards: make([][]byte, code.N()), expected: make([]bool, code.N()), yield: float64(share(code.K())),
+		shards: make([][]byte, code.N()), expected: make([]bool, code.N()), yield: float64(share(code, code.K())),
 		final: map[peer.ID]bool{}, results: make(chan shardResult),
 	}
 	fl := &flight{fetcher: f, op: operation{kind: c.kind()}, final: c.final}
@@ -163,8 +164,11 @@ func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, se
 	}
 }
 
-// share is how many of the missing shards one peer is asked for.
-func share(missing int) int { return (missing + maxParallel - 1) / maxParallel }
+// share is how many of the missing shards one peer is asked for: a part of them, but
+// not so few that the end takes many small requests.
+func share(code *erasure.Code, missing int) int {
+	return min(missing, max((missing+maxParallel-1)/maxParallel, code.K()/20))
+}
 
 func (c *collection) kind() kind {
 	if c.segment < 0 {
@@ -229,7 +233,12 @@ func (c *collection) take(r shardResult) {
 	switch outcomeOf(r.err) {
 	case outcomeGood:
 		c.yield = max(1, (c.yield+float64(r.given))/2)
-		delete(c.asked, r.id) // it may have more
+		if r.all {
+			c.notHeld++
+			c.final[r.id] = true
+		} else {
+			delete(c.asked, r.id)
+		}
 	case outcomeNotHeld:
 		c.notHeld++
 		c.final[r.id] = true
@@ -250,20 +259,20 @@ func (c *collection) start(ctx context.Context) bool {
 	c.asked[id] = true
 	c.running++
 	indices := c.wanted()
-	most := min(share(c.code.K()-c.have), len(indices))
+	most := min(share(c.code, c.code.K()-c.have), len(indices))
 	expected := slices.Clone(indices[:most])
 	for _, i := range expected {
 		c.expected[i] = true
 	}
 	request := shardRequest{c.root, c.segment, most, indices}
 	c.wg.Go(func() {
-		given := 0
-		_, err := c.attempt(ctx, c.kind(), id, func(ctx context.Context, id peer.ID) (_ any, err error) {
-			given, err = c.ask(ctx, id, request)
+		end := shardResult{id: id, index: -1, asked: expected}
+		_, end.err = c.attempt(ctx, c.kind(), id, func(ctx context.Context, id peer.ID) (_ any, err error) {
+			end.given, end.all, err = c.ask(ctx, id, request)
 			return nil, err
 		})
 		select {
-		case c.results <- shardResult{id: id, index: -1, asked: expected, given: given, err: err}:
+		case c.results <- end:
 		case <-ctx.Done():
 		}
 	})
@@ -300,8 +309,9 @@ func (c *collection) wanted() []uint16 {
 	return append(fresh, expected...)
 }
 
-// ask asks one peer; its shards go to the collection one by one, each checked.
-func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given int, err error) {
+// ask asks one peer; its shards go to the collection one by one, each checked. all says
+// that the peer has no other one that was asked for.
+func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given int, all bool, err error) {
 	wanted := map[uint16]bool{}
 	for _, i := range q.indices {
 		wanted[i] = true
@@ -314,6 +324,9 @@ func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given
 			}
 			if err != nil {
 				return cut(err)
+			}
+			if all = len(head) == 0 && given > 0; all {
+				return m.end()
 			}
 			if len(head) != 2 || given == q.most || !wanted[binary.LittleEndian.Uint16(head)] {
 				return invalid("a shard that wasn't asked for")
@@ -331,7 +344,7 @@ func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given
 			}
 		}
 	})
-	return given, err
+	return given, all, err
 }
 
 // read reads a shard and its justification, and checks them against the erasure root.

@@ -253,7 +253,7 @@ func FuzzAnswers(f *testing.F) {
 			if k == kindSegment {
 				c.segment, c.length = 1, 4104
 			}
-			_, err = c.ask(t.Context(), "a", shardRequest{c.root, c.segment, 3, []uint16{0, 1, 4}})
+			_, _, err = c.ask(t.Context(), "a", shardRequest{c.root, c.segment, 3, []uint16{0, 1, 4}})
 			for len(c.results) > 0 {
 				r := <-c.results
 				want := w.shards[r.index].Bundle

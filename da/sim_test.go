@@ -1,0 +1,90 @@
+package da
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/x/simlibp2p"
+	"github.com/marcopolo/simnet"
+
+	"accessor/state/merkle"
+)
+
+// simulated gives hosts on libp2p's simulated network: 20 ms from one to another,
+// 20 Mbit/s.
+func simulated(t *testing.T, count int) []host.Host {
+	link := simnet.LinkSettings{BitsPerSecond: 20 * simlibp2p.OneMbps}
+	net, meta, err := simlibp2p.SimpleLibp2pNetwork([]simlibp2p.NodeLinkSettingsAndCount{{
+		LinkSettings: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, Count: count,
+	}}, simnet.StaticLatency(20*time.Millisecond), simlibp2p.NetworkSettings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	net.Start()
+	t.Cleanup(func() {
+		for _, h := range meta.Nodes {
+			_ = h.Close()
+		}
+		net.Close()
+	})
+	return meta.Nodes
+}
+
+func address(t *testing.T, h host.Host) string {
+	t.Helper()
+	all, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+	if err != nil || len(all) == 0 {
+		t.Fatal(err, all)
+	}
+	return all[0].String()
+}
+
+// A node takes the host it is given, and all works on a network in virtual time: with
+// a liar, and one whose answers take ten seconds.
+func TestSimulatedNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hosts := simulated(t, 5)
+		slow := *books()
+		slow.delay = 10 * time.Second
+		liar := lying{library: books(), keys: func(p *merkle.Proof) { p.Nodes[0][9] ^= 1 }}
+		config := Config{Serve: Serve{State: Anyone, Blocks: Anyone, Items: Anyone, Shards: Anyone}}
+		asking := Config{Host: hosts[0]}
+		for i, src := range []Source{books(), books(), liar, &slow} {
+			config.Host = hosts[i+1]
+			newNode(t, config, src)
+			asking.Peers = append(asking.Peers, address(t, hosts[i+1]))
+		}
+		n := newNode(t, asking, nil)
+		time.Sleep(time.Second)
+		for range 5 {
+			for what, fetch := range fetches() {
+				start := time.Now()
+				if err := fetch(t.Context(), n); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				if d := time.Since(start); d > 2*time.Second {
+					t.Errorf("%s took %v", what, d)
+				}
+			}
+		}
+		for range 3 {
+			if err := hosts[0].Network().ClosePeer(hosts[1].ID()); err != nil {
+				t.Error(err)
+			}
+			if err := fetches()["item"](t.Context(), n); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, h := range hosts[1:] {
+			_ = h.Close()
+		}
+		time.Sleep(time.Minute)
+		if err := fetches()["item"](t.Context(), n); !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNoPeers) {
+			t.Errorf("with all gone: %v", err)
+		}
+	})
+}

@@ -25,6 +25,11 @@ const (
 	breakAfter = 3
 	breakFor   = time.Second
 	breakMost  = time.Minute
+	// maxInFlight is how many requests a peer gets at a time: a little less than what a
+	// node takes by default (Serve.PerPeer).
+	maxInFlight = 6
+	// fullPause is how long a fetch waits where all peers have that many.
+	fullPause = 5 * time.Millisecond
 	// refusedFor is how long a peer that doesn't serve something isn't asked for it.
 	refusedFor = 30 * time.Second
 )
@@ -54,6 +59,7 @@ type record struct {
 	at       time.Time
 
 	failures int                     // in a row
+	failed   time.Time               // last
 	resting  time.Time               // not asked until then, after failures
 	busy     time.Time               // not asked until then, as it wished
 	probing  bool                    // after a rest, one request goes first
@@ -132,7 +138,7 @@ func (b *book) forgetOldBansLocked() {
 type standing struct {
 	peers   int           // that may be asked for this kind, now or later
 	resting int           // of these: not now, they failed lately
-	busy    int           // of these: not now, they are overloaded
+	busy    int           // of these: not now, they are overloaded, or have enough requests
 	free    time.Duration // until the first of the busy ones may be asked
 }
 
@@ -146,7 +152,7 @@ func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool)
 	var best *record
 	least := math.Inf(1)
 	for _, r := range b.peers {
-		if skip[r.id] || !r.askable(k, trusted, now) || now.Before(r.resting) || now.Before(r.busy) || r.probing {
+		if skip[r.id] || !r.askable(k, trusted, now) || now.Before(r.resting) || now.Before(r.busy) || r.probing || r.inFlight >= maxInFlight {
 			continue
 		}
 		// A little noise, so that equals share the work.
@@ -173,8 +179,8 @@ func (b *book) standing(k kind, trusted bool) (s standing) {
 			switch {
 			case now.Before(r.resting) || r.probing:
 				s.resting++
-			case now.Before(r.busy):
-				if wait := r.busy.Sub(now); s.busy == 0 || wait < s.free {
+			case now.Before(r.busy), r.inFlight >= maxInFlight:
+				if wait := max(r.busy.Sub(now), fullPause); s.busy == 0 || wait < s.free {
 					s.free = wait
 				}
 				s.busy++
@@ -258,7 +264,11 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 	case outcomeFailed:
 		r.seen(k, took, false)
 		r.blame(now, 2)
-		r.failures++
+		// Requests that break off together are one failure.
+		if now.Add(-took).After(r.failed) || r.failures == 0 {
+			r.failures++
+			r.failed = now
+		}
 	}
 	if how == outcomeFailed || wasProbe && how == outcomeLost {
 		r.rest(now)

@@ -164,7 +164,6 @@ func (f *fetcher) fly(ctx context.Context, op operation) (any, error) {
 		}
 		select {
 		case <-time.After(pause):
-			f.stats.retries.Add(1)
 		case <-ctx.Done():
 		}
 	}
@@ -269,11 +268,12 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		return 0, fl.unavailable(errors.New("peers failed lately"))
 	case s.resting+s.busy >= open:
 		// Waiting is what they asked for: it doesn't count as a round.
-		return s.free + jitter(roundPause/2), nil
+		return s.free + jitter(min(s.free, roundPause)/2), nil
 	case fl.rounds == rounds-1:
 		return 0, fl.unavailable(fmt.Errorf("asked %d times", rounds))
 	}
 	fl.rounds++
+	fl.stats.retries.Add(1)
 	return jitter(roundPause << (fl.rounds - 1)), nil
 }
 

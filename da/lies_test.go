@@ -320,9 +320,9 @@ func (l *library) library() *library { return l }
 func TestEmptyRange(t *testing.T) {
 	l := books()
 	// A proof without pairs: that of the start alone, were it the range's end as well.
-	hide := func(req merkle.RangeRequest, p *merkle.Proof) *merkle.Proof {
+	hide := func(req merkle.RangeRequest, _ *merkle.Proof) *merkle.Proof {
 		req.End = req.Start
-		p, _ = l.ProveRange(context.Background(), l.at.Hash, req)
+		p, _ := l.ProveRange(context.Background(), l.at.Hash, req)
 		return p
 	}
 	between := l.keys[10]

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	ma "github.com/multiformats/go-multiaddr"
@@ -185,6 +186,7 @@ const (
 )
 
 func (n *Node) keepConnected(ctx context.Context, info peer.AddrInfo) {
+	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
 	n.book.add(info.ID, true)
 	n.host.ConnManager().Protect(info.ID, "accessor")
 	n.wg.Go(func() {
@@ -243,6 +245,7 @@ func (f found) HandlePeerFound(info peer.AddrInfo) {
 	if f.n.closed || info.ID == f.n.host.ID() || f.n.book.knows(info.ID) || f.n.book.size() >= maxFound {
 		return
 	}
+	f.n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
 	f.n.book.add(info.ID, false)
 	f.n.wg.Go(func() {
 		if err := f.n.connect(f.base, info); err != nil {

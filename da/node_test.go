@@ -88,6 +88,26 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
+// Many different fetches at once overload nobody, and don't make a peer look bad.
+func TestManyFetchesAtOnce(t *testing.T) {
+	l := books()
+	for _, listen := range []string{overQUIC, overTCP} {
+		server, client := pair(t, listen, l)
+		var wg sync.WaitGroup
+		for i := range l.keys {
+			wg.Go(func() {
+				if err := fetchOne(t.Context(), client, i); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if s := client.Stats(); s.Failures > 0 || s.Overloaded > 20 || server.Stats().Limited > 20 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // A stranger gets no state, and a node that serves nothing isn't asked.
 func TestStrangers(t *testing.T) {
 	server := newNode(t, Config{Listen: []string{overQUIC}, Serve: DefaultServe()}, books())

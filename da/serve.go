@@ -203,7 +203,8 @@ func (sv *server) answerItem(ctx context.Context, b []byte, a *answer) error {
 		return ErrRequest
 	}
 	hash := forks.Hash(b)
-	item, err := []byte(nil), error(ErrNotHeld)
+	var item []byte
+	err := ErrNotHeld
 	if sv.src != nil {
 		item, err = sv.src.Item(ctx, hash)
 	}
@@ -241,16 +242,10 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 		if err != nil {
 			return err
 		}
-		piece, path := shard.Bundle, justify.Justification(nil)
-		if q.segment < 0 {
-			path = justify.ForBundle(shard.Path, shard.Segments)
-		} else {
-			if q.segment >= len(shard.Segments) {
-				continue
-			}
-			piece = shard.Segments[q.segment]
-			path = justify.ForSegment(shard.Path, justify.Hash(hashOf(shard.Bundle)), shard.Segments, q.segment)
+		if q.segment >= len(shard.Segments) {
+			continue
 		}
+		piece, path := shard.part(q.segment)
 		a.ok()
 		a.message(binary.LittleEndian.AppendUint16(nil, index))
 		a.message(piece)
@@ -265,4 +260,13 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 	}
 	a.message(nil)
 	return nil
+}
+
+// part gives the bundle shard (segment -1) or a segment shard, with its justification.
+func (s *Shard) part(segment int) ([]byte, justify.Justification) {
+	if segment < 0 {
+		return s.Bundle, justify.ForBundle(s.Path, s.Segments)
+	}
+	bundle := justify.Hash(hashOf(s.Bundle))
+	return s.Segments[segment], justify.ForSegment(s.Path, bundle, s.Segments, segment)
 }

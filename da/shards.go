@@ -158,7 +158,6 @@ func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, se
 		}
 		select {
 		case <-time.After(pause):
-			f.stats.retries.Add(1)
 		case <-ctx.Done():
 		}
 	}

@@ -200,7 +200,7 @@ func decodeShards(k kind, b []byte) (q shardRequest, err error) {
 		q.segment = int(binary.LittleEndian.Uint16(b[32:]))
 	}
 	q.most = int(binary.LittleEndian.Uint16(b[head-2:]))
-	seen := [maxShards]bool{}
+	seen := map[uint16]bool{}
 	for i := range q.indices {
 		at := binary.LittleEndian.Uint16(b[head+2*i:])
 		if at >= maxShards || seen[at] {

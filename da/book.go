@@ -265,7 +265,7 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 		r.seen(k, took, false)
 		r.blame(now, 2)
 		// Requests that break off together are one failure.
-		if now.Add(-took).After(r.failed) || r.failures == 0 {
+		if !now.Add(-took).Before(r.failed) {
 			r.failures++
 			r.failed = now
 		}

@@ -307,6 +307,13 @@ func (b *book) knows(id peer.ID) bool {
 	return b.peers[id] != nil
 }
 
+// trusts says whether a peer is one of the configuration.
+func (b *book) trusts(id peer.ID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peers[id] != nil && b.peers[id].trusted
+}
+
 func (b *book) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

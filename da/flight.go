@@ -140,6 +140,7 @@ type flight struct {
 	running int
 	since   map[peer.ID]time.Time // of the requests at work
 	rounds  int                   // that ended without an answer
+	idle    bool                  // the last round found nobody to ask
 }
 
 type result struct {
@@ -181,7 +182,7 @@ func (fl *flight) round(parent context.Context) (any, error) {
 	wait := fl.usual[fl.op.kind].hedge()
 	hedge := time.NewTimer(wait)
 	defer hedge.Stop()
-	fl.start(ctx)
+	fl.idle = !fl.start(ctx)
 	for fl.running > 0 {
 		select {
 		case <-hedge.C:
@@ -266,9 +267,9 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		return 0, fl.unavailable(errors.New("no peer is left"))
 	case s.resting >= open:
 		return 0, fl.unavailable(errors.New("peers failed lately"))
-	case s.resting+s.busy >= open:
-		// Waiting is what they asked for: it doesn't count as a round.
-		return s.free + jitter(min(s.free, roundPause)/2), nil
+	case s.resting+s.busy >= open || fl.idle:
+		// Waiting doesn't count as a round, nor does finding all peers busy.
+		return s.free + jitter(max(fullPause, min(s.free, roundPause)/2)), nil
 	case fl.rounds == rounds-1:
 		return 0, fl.unavailable(fmt.Errorf("asked %d times", rounds))
 	}

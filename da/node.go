@@ -101,6 +101,9 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	if n.log == nil {
 		n.log = zap.NewNop()
 	}
+	if min(config.Timeout, config.Answer, config.BanFor) < 0 || config.MinRate < 0 {
+		return nil, errors.New("da: a time or a rate is negative")
+	}
 	n.book = newBook(config.BanFor, n.onBan)
 	static, g, err := config.lists(n.book)
 	if err != nil {
@@ -223,7 +226,7 @@ func (n *Node) AddPeer(address string) error {
 	if n.closed {
 		return ErrClosed
 	}
-	if info.ID != n.host.ID() && !n.book.knows(info.ID) {
+	if info.ID != n.host.ID() && !n.book.trusts(info.ID) {
 		n.keepConnected(n.fetch.base, *info)
 	}
 	return nil

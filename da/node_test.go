@@ -188,7 +188,7 @@ func TestGater(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []Config{{Deny: []string{"nonsense"}}, {Allow: []string{"x"}}, {Peers: []string{"/ip4/127.0.0.1/tcp/1"}}, {Listen: []string{"x"}}} {
+	for _, bad := range []Config{{Deny: []string{"nonsense"}}, {Allow: []string{"x"}}, {Peers: []string{"/ip4/127.0.0.1/tcp/1"}}, {Listen: []string{"x"}}, {Timeout: -1}} {
 		if _, err := New(context.Background(), bad, nil); err == nil {
 			t.Errorf("made a node with %+v", bad)
 		}
@@ -345,6 +345,12 @@ func TestFoundPeers(t *testing.T) {
 		if err := fetch(t.Context(), client); !errors.Is(err, want) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	if err := client.AddPeer(server.Addrs()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := fetches()["blocks"](t.Context(), client); err != nil {
+		t.Errorf("blocks of a peer that was added: %v", err)
 	}
 	for i := range 2 * maxFound {
 		found{client, t.Context()}.HandlePeerFound(peer.AddrInfo{ID: peer.ID(rune(i))})

@@ -113,6 +113,7 @@ type collection struct {
 	asked    map[peer.ID]bool // not to be picked: at work, failed in this round, or final
 	final    map[peer.ID]bool // gave all it has, or lied
 	notHeld  int              // of these: have nothing (more)
+	requests int              // of this round
 	running  int              // requests
 	extra    int              // of these: because others are slow
 	yield    float64          // shards that a request brings, about
@@ -149,7 +150,7 @@ func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, se
 		if err := c.round(ctx); err == nil {
 			return code.Reconstruct(c.shards, length)
 		}
-		fl.last = c.last
+		fl.last, fl.idle = c.last, c.requests == 0
 		fl.said[outcomeNotHeld] = c.notHeld
 		fl.said[outcomeInvalid] = len(c.final) - c.notHeld
 		pause, err := fl.verdict(ctx)
@@ -180,7 +181,7 @@ func (c *collection) kind() kind {
 func (c *collection) round(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errSettled)
-	c.asked, c.running, c.extra = map[peer.ID]bool{}, 0, 0
+	c.asked, c.requests, c.running, c.extra = map[peer.ID]bool{}, 0, 0, 0
 	for id := range c.final {
 		c.asked[id] = true
 	}
@@ -256,6 +257,7 @@ func (c *collection) start(ctx context.Context) bool {
 		return false
 	}
 	c.asked[id] = true
+	c.requests++
 	c.running++
 	indices := c.wanted()
 	most := min(share(c.code, c.code.K()-c.have), len(indices))

@@ -20,6 +20,8 @@ const (
 	// maxDemerit bounds what is held against a peer: its cost is 2^10 times that of
 	// others.
 	maxDemerit = 10
+	// maxMisses bounds what "not here" does to a peer's place: it may have the next one.
+	maxMisses = 4
 	// breakAfter failures in a row a peer is left alone for a while: breakFor, twice as
 	// long after each further one, up to breakMost.
 	breakAfter = 3
@@ -54,6 +56,7 @@ type record struct {
 	trusted bool // by configuration
 
 	latency  [kinds]time.Duration // moving average; 0: never asked
+	misses   [kinds]int           // answers "not here" since the last good one
 	inFlight int
 	demerit  float64 // as of demeritAt
 	at       time.Time
@@ -144,7 +147,8 @@ type standing struct {
 
 // pick chooses the peer to ask next, other than those in skip, and counts it as busy
 // until done is called. The cheapest is taken: cost is the usual latency, times the
-// requests it already has, times 2 for each demerit.
+// requests it already has, times 2 for each demerit, and for each time in a row that
+// it hadn't what was asked for.
 func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -199,7 +203,7 @@ func (r *record) cost(k kind, now time.Time) float64 {
 	if latency == 0 {
 		latency = priorLatency
 	}
-	return latency.Seconds() * float64(1+r.inFlight) * math.Exp2(r.demeritAt(now))
+	return latency.Seconds() * float64(1+r.inFlight) * math.Exp2(r.demeritAt(now)+float64(min(r.misses[k], maxMisses)))
 }
 
 func (r *record) demeritAt(now time.Time) float64 {
@@ -232,6 +236,14 @@ func (b *book) late(id peer.ID, k kind, took time.Duration) {
 	r.blame(time.Now(), 0.5)
 }
 
+// short says that an answer was right but far shorter than it could be. There may be a
+// reason; a peer that always does it only wastes time.
+func (b *book) short(id peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.peers[id].blame(time.Now(), 2)
+}
+
 // done says how a request ended that pick began, how long it took, and the error.
 func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err error) {
 	b.mu.Lock()
@@ -247,6 +259,9 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 		r.blame(now, -1)
 		if how == outcomeGood {
 			r.seen(k, took, true)
+			r.misses[k] = 0
+		} else {
+			r.misses[k]++
 		}
 	case outcomeOverloaded:
 		var over *overloadedError

@@ -18,59 +18,6 @@ import (
 	"accessor/state/merkle"
 )
 
-// silent takes requests and never answers.
-func silent(_ kind, s stream) {
-	b := make([]byte, 1024)
-	for {
-		if _, err := s.Read(b); err == errReset {
-			return
-		} else if err != nil {
-			time.Sleep(time.Second)
-		}
-	}
-}
-
-// dripping answers honestly, a byte each 100 ms.
-func dripping(src Source) behaviour {
-	return func(k kind, s stream) {
-		var answer []byte
-		altered(src, func(_ kind, a []byte) []byte { answer = a; return nil })(k, noEnd{s})
-		for i := range answer {
-			if _, err := s.Write(answer[i : i+1]); err != nil {
-				return
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		_ = s.CloseWrite()
-	}
-}
-
-// noEnd keeps a stream open.
-type noEnd struct{ stream }
-
-func (noEnd) CloseWrite() error { return nil }
-
-// breaking resets the stream in the middle of an answer.
-func breaking(src Source) behaviour {
-	return func(k kind, s stream) {
-		altered(src, func(_ kind, a []byte) []byte { return a[:len(a)/2] })(k, noEnd{s})
-		_ = s.Reset()
-	}
-}
-
-func resetting(_ kind, s stream) { _ = s.Reset() }
-
-// overloaded says so until that time.
-func overloadedUntil(at time.Time, src Source) behaviour {
-	return func(k kind, s stream) {
-		if wait := time.Until(at); wait > 0 {
-			decline(s, statusOverloaded, wait)
-			return
-		}
-		honest(src)(k, s)
-	}
-}
-
 func fetchOne(ctx context.Context, n *Node, i int) error {
 	l := books()
 	p, err := n.FetchKeys(ctx, l.at, []key{l.keys[i]})
@@ -239,6 +186,21 @@ func TestNotFound(t *testing.T) {
 	})
 }
 
+// Peers that have something are asked before those that never do.
+func TestWhoHasItIsAskedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": honest(empty{}), "b": honest(empty{}), "c": honest(books())})
+		for i := range 100 {
+			if err := fetchOne(t.Context(), n, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := net.times("a") + net.times("b"); got > 10 {
+			t.Errorf("asked those that have nothing %d times", got)
+		}
+	})
+}
+
 func TestNoPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newFake(t, nil)
@@ -279,6 +241,22 @@ func TestOverloaded(t *testing.T) {
 		})
 		if d < 2900*time.Millisecond || d > 3300*time.Millisecond || net.times("a") > 2 {
 			t.Errorf("took %v and %d requests", d, net.times("a"))
+		}
+	})
+}
+
+// One that is always overloaded doesn't keep readers forever.
+func TestAlwaysOverloaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := func(_ kind, s stream) { decline(s, statusOverloaded, 100*time.Millisecond) }
+		n, net := newFake(t, map[peer.ID]behaviour{"busy": busy, "empty": honest(empty{})})
+		d := took(func() {
+			if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("got %v", err)
+			}
+		})
+		if d > 2*time.Second || net.times("busy") != maxOverloaded || net.times("empty") != 1 {
+			t.Errorf("took %v, asked %v", d, net.asked)
 		}
 	})
 }
@@ -403,93 +381,6 @@ func TestAThirdLies(t *testing.T) {
 			if s := n.Stats(); s.Failed > 0 {
 				t.Errorf("%+v", s)
 			}
-		}
-	})
-}
-
-// Shards come together from peers that have one each, some, or all; those that stall
-// or lie don't matter.
-func TestShardsOfMany(t *testing.T) {
-	l := books()
-	w := l.work(erasure.Full())
-	for name, peers := range map[string]map[peer.ID]behaviour{
-		"halves": {
-			"low":  honest(part{l, func(i uint16) bool { return i%2 == 0 && i < 500 }}),
-			"high": honest(part{l, func(i uint16) bool { return i > 900 }}),
-		},
-		"one each": func() map[peer.ID]behaviour {
-			peers := map[peer.ID]behaviour{}
-			for i := range uint16(400) {
-				peers[peer.ID(fmt.Sprint(i))] = honest(part{l, func(at uint16) bool { return at == 2*i }})
-			}
-			return peers
-		}(),
-		"a staller": {
-			"a": honest(l), "b": honest(l), "staller": silent, "drip": dripping(l), "broken": breaking(l),
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n, _ := newFake(t, peers)
-				d := took(func() {
-					for _, what := range []string{"full bundle", "full segment"} {
-						if err := fetches()[what](t.Context(), n); err != nil {
-							t.Error(err)
-						}
-					}
-				})
-				t.Logf("%v, %+v", d, n.Stats())
-				if d > 3*time.Second {
-					t.Errorf("took %v", d)
-				}
-			})
-		})
-	}
-	synctest.Test(t, func(t *testing.T) {
-		n, _ := newFake(t, map[peer.ID]behaviour{
-			"a": honest(part{l, func(i uint16) bool { return i < 200 }}),
-			"b": honest(part{l, func(i uint16) bool { return i < 341 }}),
-		})
-		if _, err := n.FetchErasure(t.Context(), w.spec); !errors.Is(err, ErrNotFound) {
-			t.Errorf("with too few shards: %v", err)
-		}
-	})
-}
-
-// The work of four peers is shared among them, without shards that come twice.
-func TestShardsAreShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := books()
-		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(l), "b": honest(l), "c": honest(l), "d": honest(l)})
-		w := l.work(erasure.Full())
-		if err := fetches()["full bundle"](t.Context(), n); err != nil {
-			t.Fatal(err)
-		}
-		each := len(w.shards[0].Bundle) + 4 + 6 + 4 + 11*34
-		if s := n.Stats(); s.Requests != 4 || s.ReadBytes > uint64(360*each) {
-			t.Errorf("%d requests, %d bytes for 342 shards of %d", s.Requests, s.ReadBytes, each)
-		}
-	})
-}
-
-// An encoder that lied is found out, and no peer is blamed.
-func TestEncoderLies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := books()
-		n, _ := newFake(t, map[peer.ID]behaviour{"a": honest(l)})
-		w := l.work(erasure.Tiny())
-		spec := w.spec
-		spec.Hash[0] ^= 1
-		if _, err := n.FetchErasure(t.Context(), spec); !errors.Is(err, ErrEncoding) {
-			t.Errorf("got %v", err)
-		}
-		spec = w.spec
-		spec.SegmentsRoot[0] ^= 1
-		if _, err := n.FetchSegment(t.Context(), spec, 1); !errors.Is(err, ErrEncoding) {
-			t.Errorf("got %v", err)
-		}
-		if n.book.isBanned("a") {
-			t.Error("a peer is banned for it")
 		}
 	})
 }

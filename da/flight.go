@@ -16,6 +16,9 @@ const (
 	rounds      = 3                      // of asking peers that failed or were overloaded
 	roundPause  = 100 * time.Millisecond // before the second, twice as long before the third
 	maxParallel = 4                      // requests of one fetch at a time
+	// maxOverloaded is how often a fetch is sent away before it ends. Nobody can keep a
+	// reader waiting for long by being busy.
+	maxOverloaded = 8
 	// patience is how long a peer may take before a caller's end of time is held
 	// against the peer.
 	patience = 250 * time.Millisecond
@@ -267,6 +270,8 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		return 0, fl.unavailable(errors.New("no peer is left"))
 	case s.resting >= open:
 		return 0, fl.unavailable(errors.New("peers failed lately"))
+	case fl.said[outcomeOverloaded] >= maxOverloaded:
+		return 0, fl.unavailable(errors.New("peers are overloaded"))
 	case s.resting+s.busy >= open || fl.idle:
 		// Waiting doesn't count as a round, nor does finding all peers busy.
 		return s.free + jitter(max(fullPause, min(s.free, roundPause)/2)), nil

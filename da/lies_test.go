@@ -347,6 +347,27 @@ func TestEmptyRange(t *testing.T) {
 	})
 }
 
+// A peer that gives one pair at a time says nothing wrong, but is left alone.
+func TestShortRanges(t *testing.T) {
+	l := books()
+	one := func(req merkle.RangeRequest, _ *merkle.Proof) *merkle.Proof {
+		req.MaxSize = 1
+		p, _ := l.ProveRange(context.Background(), l.at.Hash, req)
+		return p
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"good": honest(l), "short": honest(lying{library: l, pairs: one})})
+		for i := range 100 {
+			if _, _, err := n.FetchRange(t.Context(), l.at, merkle.RangeRequest{Start: l.keys[i], End: l.keys[i+100]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := net.times("short"); got > 10 || n.book.isBanned("short") {
+			t.Errorf("asked %d times of 100, banned: %v", got, n.book.isBanned("short"))
+		}
+	})
+}
+
 // Reading all ranges gives all the state.
 func TestRangesToTheEnd(t *testing.T) {
 	l := books()

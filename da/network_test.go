@@ -299,3 +299,56 @@ func (f fixed) open(context.Context, peer.ID, protocol.ID) (stream, error) {
 	_ = theirs.CloseWrite()
 	return ours, nil
 }
+
+// silent takes requests and never answers.
+func silent(_ kind, s stream) {
+	b := make([]byte, 1024)
+	for {
+		if _, err := s.Read(b); err == errReset {
+			return
+		} else if err != nil {
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+// dripping answers honestly, a byte each 100 ms.
+func dripping(src Source) behaviour {
+	return func(k kind, s stream) {
+		var answer []byte
+		altered(src, func(_ kind, a []byte) []byte { answer = a; return nil })(k, noEnd{s})
+		for i := range answer {
+			if _, err := s.Write(answer[i : i+1]); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		_ = s.CloseWrite()
+	}
+}
+
+// noEnd keeps a stream open.
+type noEnd struct{ stream }
+
+func (noEnd) CloseWrite() error { return nil }
+
+// breaking resets the stream in the middle of an answer.
+func breaking(src Source) behaviour {
+	return func(k kind, s stream) {
+		altered(src, func(_ kind, a []byte) []byte { return a[:len(a)/2] })(k, noEnd{s})
+		_ = s.Reset()
+	}
+}
+
+func resetting(_ kind, s stream) { _ = s.Reset() }
+
+// overloaded says so until that time.
+func overloadedUntil(at time.Time, src Source) behaviour {
+	return func(k kind, s stream) {
+		if wait := time.Until(at); wait > 0 {
+			decline(s, statusOverloaded, wait)
+			return
+		}
+		honest(src)(k, s)
+	}
+}

@@ -1,13 +1,16 @@
 package da
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/x/simlibp2p"
 	"github.com/marcopolo/simnet"
 
@@ -87,4 +90,60 @@ func TestSimulatedNetwork(t *testing.T) {
 			t.Errorf("with all gone: %v", err)
 		}
 	})
+}
+
+// lyingHost changes what its node writes: this is how a node that breaks the protocol
+// is made of an honest one.
+type lyingHost struct {
+	host.Host
+	change func(b []byte) []byte
+}
+
+func (h lyingHost) SetStreamHandler(id protocol.ID, f network.StreamHandler) {
+	h.Host.SetStreamHandler(id, func(s network.Stream) { f(lyingStream{s, h.change}) })
+}
+
+type lyingStream struct {
+	network.Stream
+	change func(b []byte) []byte
+}
+
+func (s lyingStream) Write(b []byte) (int, error) {
+	if _, err := s.Stream.Write(s.change(bytes.Clone(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func TestLyingHost(t *testing.T) {
+	for name, change := range map[string]func(b []byte) []byte{
+		"length":  func(b []byte) []byte { b[1] ^= 0x40; return b },
+		"value":   func(b []byte) []byte { b[len(b)-1]++; return b },
+		"garbage": func(b []byte) []byte { clear(b[1:]); return b },
+		"silence": func(b []byte) []byte { time.Sleep(time.Hour); return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hosts := simulated(t, 3)
+				config := Config{Serve: Serve{State: Anyone}}
+				config.Host = hosts[1]
+				newNode(t, config, books())
+				config.Host = lyingHost{hosts[2], change}
+				newNode(t, config, books())
+				n := newNode(t, Config{Host: hosts[0], Peers: []string{address(t, hosts[1]), address(t, hosts[2])}}, nil)
+				time.Sleep(time.Second)
+				n.book.mu.Lock()
+				n.book.peers[hosts[2].ID()].latency[kindKeys] = time.Millisecond
+				n.book.mu.Unlock()
+				for i := range 10 {
+					if err := fetchOne(t.Context(), n, i); err != nil {
+						t.Error(err)
+					}
+				}
+				if want := name != "silence"; n.book.isBanned(hosts[2].ID()) != want {
+					t.Errorf("banned: %v", !want)
+				}
+			})
+		})
+	}
 }

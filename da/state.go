@@ -82,8 +82,15 @@ func (n *Node) FetchRange(ctx context.Context, at forks.Block, req merkle.RangeR
 // or the first answer was a lie.
 func (f *fetcher) askRange(ctx context.Context, id peer.ID, at forks.Block, req merkle.RangeRequest) (p *merkle.Proof, more bool, err error) {
 	p, more, err = f.askRangeOnce(ctx, id, at, req)
-	if err != nil || !more || len(p.Pairs) > 0 {
+	if err != nil || !more {
 		return p, more, err
+	}
+	if len(p.Pairs) > 0 {
+		// Perhaps the next pair is as large as that.
+		if p.Size() < int(req.MaxSize)/4 {
+			f.book.short(id)
+		}
+		return p, more, nil
 	}
 	wide := merkle.RangeRequest{Start: req.Start, MaxSize: 1}
 	for i := range wide.End {

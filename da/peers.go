@@ -1,0 +1,137 @@
+package da
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"go.uber.org/zap"
+)
+
+// Pauses between attempts to connect with a static peer.
+const (
+	connectPause   = time.Second
+	connectPauseMx = time.Minute
+)
+
+func (n *Node) keepConnected(ctx context.Context, info peer.AddrInfo) {
+	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
+	n.book.add(info.ID, true)
+	n.host.ConnManager().Protect(info.ID, "accessor")
+	n.wg.Go(func() {
+		pause := connectPause
+		for ctx.Err() == nil {
+			if n.host.Network().Connectedness(info.ID) == network.Connected {
+				pause = connectPause
+			} else if err := n.connect(ctx, info); err != nil {
+				pause = min(2*pause, connectPauseMx)
+			}
+			select {
+			case <-time.After(jitter(pause)):
+			case <-ctx.Done():
+			}
+		}
+	})
+}
+
+func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, n.config.Answer)
+	defer cancel()
+	return n.host.Connect(ownPace(ctx), info)
+}
+
+// AddPeer makes a peer one of Config.Peers: asked, for blocks too, and kept connected
+// until the node is closed. The address ends in /p2p/ID.
+func (n *Node) AddPeer(address string) error {
+	info, err := peer.AddrInfoFromString(address)
+	if err != nil {
+		return fmt.Errorf("peer %q: %w", address, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	if info.ID != n.host.ID() && !n.book.trusts(info.ID) {
+		n.keepConnected(n.fetch.base, *info)
+	}
+	return nil
+}
+
+// found is told of peers on the local network.
+type found struct {
+	n    *Node
+	base context.Context
+}
+
+// maxFound bounds the peers from the local network, which anybody there can make up.
+const maxFound = 64
+
+// HandlePeerFound asks the peer from now on.
+func (f found) HandlePeerFound(info peer.AddrInfo) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if f.n.closed || info.ID == f.n.host.ID() || f.n.book.knows(info.ID) || f.n.book.size() >= maxFound {
+		return
+	}
+	f.n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
+	f.n.book.add(info.ID, false)
+	f.n.wg.Go(func() {
+		if err := f.n.connect(f.base, info); err != nil {
+			f.n.log.Debug("connect with a peer found by mDNS", zap.Stringer("peer", info.ID), zap.Error(err))
+		}
+	})
+}
+
+// PeerInfo is what a node knows of a peer that it asks.
+type PeerInfo struct {
+	ID        string
+	Addrs     []string
+	Trusted   bool // of the configuration
+	Connected bool
+	Latency   time.Duration // of its answers, usually; 0: none yet
+	Demerit   float64       // 0 to 10: the higher, the later it is asked
+	Failures  int           // in a row
+	Resting   time.Time     // not asked until then, after failures
+	Banned    time.Time     // until then
+	Reason    string        // of the last ban
+	Answers   uint64        // valid ones
+	Invalid   uint64        // answers
+}
+
+// Peers lists the peers that this node asks, by id.
+func (n *Node) Peers() []PeerInfo {
+	all := n.book.list()
+	for i := range all {
+		id, _ := peer.Decode(all[i].ID)
+		all[i].Connected = n.host.Network().Connectedness(id) == network.Connected
+		all[i].Addrs = texts(n.host.Peerstore().Addrs(id))
+	}
+	slices.SortFunc(all, func(a, b PeerInfo) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+// ownPace dials when it is asked to, without libp2p's own back-off, which would keep a
+// peer that is back away for up to five minutes: pauses are the node's (keepConnected)
+// and the breaker's (book).
+func ownPace(ctx context.Context) context.Context {
+	return network.WithForceDirectDial(ctx, "accessor has pauses of its own")
+}
+
+// libp2pOpener opens streams, and connections where there is none.
+type libp2pOpener struct{ host host.Host }
+
+func (o libp2pOpener) open(ctx context.Context, id peer.ID, p protocol.ID) (stream, error) {
+	s, err := o.host.NewStream(ownPace(ctx), id, p)
+	if err != nil {
+		return nil, unsupported(err)
+	}
+	return s, nil
+}

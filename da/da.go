@@ -33,7 +33,7 @@ var (
 	// or don't serve such things to this node.
 	ErrNoPeers = errors.New("no peers")
 	// ErrUnavailable: no answer came in time, or none is to be expected because all
-	// peers failed lately. It wraps the last reason; ctx's error where ctx ended.
+	// peers failed lately. It wraps ctx's error where ctx ended.
 	ErrUnavailable = errors.New("data is not available from peers")
 	// ErrTooLarge: the proof of these keys is above MaxAnswer. Ask for fewer at once.
 	ErrTooLarge = errors.New("answer is too large")

@@ -425,6 +425,22 @@ func (large) Prove(context.Context, forks.Hash, []key, int) (*merkle.Proof, erro
 	return &merkle.Proof{Pairs: []merkle.Pair{{Value: make([]byte, MaxItem)}}}, nil
 }
 
+// The end of the node's own time is not that of the caller.
+func TestTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, _ := newFake(t, map[peer.ID]behaviour{"a": silent})
+		n.fetch.timeout = 2 * time.Second
+		d := took(func() {
+			if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+		if d != 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
 func TestCloseEndsFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, _ := newFake(t, map[peer.ID]behaviour{"a": silent})
@@ -434,7 +450,7 @@ func TestCloseEndsFetches(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			cancel()
 		}()
-		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrUnavailable) {
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v", err)
 		}
 		n.fetch.close()

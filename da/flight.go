@@ -249,8 +249,11 @@ func (fl *flight) note(r result) {
 // verdict says how the fetch ends after a round without an answer, or after which
 // pause another round makes sense.
 func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) {
-	if ctx.Err() != nil {
-		return 0, fl.unavailable(ctx.Err())
+	switch {
+	case fl.base.Err() != nil:
+		return 0, fl.unavailable(ErrClosed)
+	case ctx.Err() != nil:
+		return 0, fl.unavailable(fmt.Errorf("not within %v", fl.timeout))
 	}
 	s := fl.book.standing(fl.op.kind, fl.op.trusted)
 	open := s.peers // peers that may yet have it
@@ -283,9 +286,11 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 	return jitter(roundPause << (fl.rounds - 1)), nil
 }
 
+// unavailable gives the last failure as text: what it wraps (such as the end of a time)
+// is about one peer, and not about the caller.
 func (fl *flight) unavailable(why error) error {
 	if fl.last != nil {
-		return fmt.Errorf("%w: %w (last: %w)", ErrUnavailable, why, fl.last)
+		return fmt.Errorf("%w: %w (last: %v)", ErrUnavailable, why, fl.last)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, why)
 }

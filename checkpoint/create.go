@@ -19,6 +19,26 @@ import (
 // gives none. Errors: ErrExists,
 // ErrInUse, ErrUnsuitable, ErrEngine, ErrLimit, ErrNoSpace.
 func Create(dir string, engine Engine, commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair], opts Options) (*Store, error) {
+	return createIn(dir, engine, commitment, opts, func(s *Store) error { return s.createAnchor(rec, pairs, trie) })
+}
+
+// CreatePartial is Create without the anchor's state, which is to come from others:
+// see Fill and BeginCompletion. Until then blocks are recorded, and have no
+// checkpoints, images or working databases; what needs those fails with ErrPartial.
+func CreatePartial(dir string, engine Engine, commitment string, rec Record, opts Options) (*Store, error) {
+	return createIn(dir, engine, commitment, opts, func(s *Store) error {
+		rec.Anchor, rec.Partial = true, true
+		if err := s.writeDelta(&rec, func(func([]byte, []byte) bool) {}); err != nil {
+			return err
+		}
+		if err := s.Record(&rec); err != nil {
+			return err
+		}
+		return s.openFill()
+	})
+}
+
+func createIn(dir string, engine Engine, commitment string, opts Options, anchor func(*Store) error) (*Store, error) {
 	if err := makeStoreDir(dir); err != nil {
 		return nil, fmt.Errorf("create store: %w", err)
 	}
@@ -29,7 +49,7 @@ func Create(dir string, engine Engine, commitment string, rec Record, pairs iter
 	if err != nil {
 		return nil, err
 	}
-	if err := s.create(commitment, rec, pairs, trie); err != nil {
+	if err := s.create(commitment, anchor); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("create store in %s: %w", dir, err)
 	}
@@ -51,7 +71,7 @@ func makeStoreDir(dir string) error {
 	return err
 }
 
-func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
+func (s *Store) create(commitment string, anchor func(*Store) error) error {
 	if err := s.checkVacant(); err != nil {
 		return err
 	}
@@ -74,20 +94,37 @@ func (s *Store) create(commitment string, rec Record, pairs iter.Seq2[Pair, erro
 	if err := s.openJournal(); err != nil {
 		return err
 	}
-	return s.createAnchor(rec, pairs, trie)
+	return anchor(s)
 }
 
 func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter.Seq[Pair]) error {
 	rec.Anchor = true
 	var failed error
-	err := s.writeDelta(&rec, func(yield func([]byte, []byte) bool) {
+	err := s.writeDelta(&rec, s.wholeOf(pairs, trie, &failed))
+	if failed != nil {
+		s.discard(s.deltaPath(rec.Block))
+		return failed
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.Record(&rec); err != nil {
+		return err
+	}
+	return s.anchorImage()
+}
+
+// wholeOf yields the stored entries of a whole state and of the commitment's records.
+// Where pairs end early, or one is over the limits, failed says why.
+func (s *Store) wholeOf(pairs iter.Seq2[Pair, error], trie iter.Seq[Pair], failed *error) iter.Seq2[[]byte, []byte] {
+	return func(yield func([]byte, []byte) bool) {
 		var key, value []byte
 		for p, err := range pairs {
 			if err == nil {
 				err = s.opts.Limits.CheckPair(p.Key, p.Value)
 			}
 			if err != nil {
-				failed = err
+				*failed = err
 				return
 			}
 			key = appendStateKey(key[:0], p.Key)
@@ -106,18 +143,7 @@ func (s *Store) createAnchor(rec Record, pairs iter.Seq2[Pair, error], trie iter
 				return
 			}
 		}
-	})
-	if failed != nil {
-		s.discard(s.deltaPath(rec.Block))
-		return failed
 	}
-	if err != nil {
-		return err
-	}
-	if err := s.Record(&rec); err != nil {
-		return err
-	}
-	return s.anchorImage()
 }
 
 // anchorImage makes the image and the checkpoint of the anchor from its delta.

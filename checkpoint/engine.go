@@ -112,6 +112,9 @@ type WorkingDB interface {
 // Journal is a small ordered database of records. It is safe for concurrent
 // use.
 type Journal interface {
+	// Get appends the value of key to dst. Without such a key, found is false and dst
+	// unchanged.
+	Get(dst, key []byte) (value []byte, found bool, err error)
 	// Scan yields all entries whose key starts with prefix, in key order; the
 	// slices are the caller's.
 	Scan(prefix []byte) iter.Seq2[[]byte, []byte]

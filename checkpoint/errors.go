@@ -35,6 +35,8 @@ var (
 	ErrPruned = errors.New("checkpoint was pruned")
 	// ErrDelta: a write set, which nothing can make again, is damaged or missing.
 	ErrDelta = errors.New("write set can't be used")
+	// ErrPartial: the anchor's whole state is not there yet, and that is needed.
+	ErrPartial = errors.New("the state is only partly here")
 	// ErrDamaged: contents are other than recorded.
 	ErrDamaged = errors.New("contents are damaged")
 

@@ -117,6 +117,29 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
+// Programs that don't know of partial anchors refuse their records by the version.
+func TestPartialRecord(t *testing.T) {
+	want := someRecord()
+	want.Partial = true
+	b := want.encode()
+	if b[0] != 2 || b[1] != 3 {
+		t.Errorf("a partial anchor's record has version %d and flags %d, want 2 and 3", b[0], b[1])
+	}
+	if got, err := decodeRecord(b); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, flags := range []byte{0, 1, 2, 7} {
+		b[1] = flags
+		if _, err := decodeRecord(b); !errors.Is(err, ErrFormat) {
+			t.Errorf("version 2 with flags %d: %v, want ErrFormat", flags, err)
+		}
+	}
+	whole := someRecord()
+	if b := whole.encode(); b[0] != 1 || b[1] != 1 {
+		t.Errorf("a whole anchor's record has version %d and flags %d, want 1 and 1", b[0], b[1])
+	}
+}
+
 func FuzzDecodeRecord(f *testing.F) {
 	r := someRecord()
 	f.Add(r.encode())

@@ -40,8 +40,11 @@ func (s *Store) imageDue(tip *entry) *entry {
 
 // usableImage gives the newest block at or above e whose image is as it was
 // sealed. Images that are not are given up, and the anchor's is made again.
-// Errors: ErrLocked, and those of making the anchor's.
+// Errors: ErrLocked, ErrPartial, and those of making the anchor's.
 func (s *Store) usableImage(e *entry) (*entry, error) {
+	if s.Partial() {
+		return nil, ErrPartial
+	}
 	s.images.Lock()
 	defer s.images.Unlock()
 	for {

@@ -34,6 +34,12 @@ func (s *Store) load() error {
 	if err := s.takeInDeltas(); err != nil {
 		return err
 	}
+	if s.Partial() {
+		return s.openFill()
+	}
+	if err := s.clearFill(); err != nil {
+		return err
+	}
 	_, err := s.usableImage(s.anchor)
 	return err
 }

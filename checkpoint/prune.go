@@ -47,6 +47,9 @@ func (s *Store) Prune(ctx context.Context, to forks.Hash, switchOver func() erro
 	if e == s.anchorEntry() {
 		return Pruned{}, nil
 	}
+	if s.Partial() {
+		return Pruned{}, fmt.Errorf("prune: %w", ErrPartial)
+	}
 	var rec *Record
 	err = yielding(func() error {
 		var err error
@@ -258,7 +261,13 @@ func (s *Store) finishPruning() error {
 	if err != nil {
 		return err
 	}
+	if err := s.finishCompletion(present); err != nil {
+		return err
+	}
 	whole := s.anchorPath(s.anchor.rec.Block)
+	if s.anchor.rec.Partial {
+		whole = "" // of a completion that was not recorded
+	}
 	if present[whole] {
 		if err := s.files.rename(whole, s.deltaPath(s.anchor.rec.Block)); err != nil {
 			return err

@@ -16,6 +16,8 @@ type Record struct {
 	PriorRoot forks.Hash
 	// Anchor marks the block whose whole state the store started from.
 	Anchor bool
+	// Partial marks an anchor whose state is not there yet: see CreatePartial.
+	Partial bool
 	// Number counts imports, from 1 for the anchor; never used twice.
 	Number uint64
 	// Arrived is when the block was imported, to the millisecond.
@@ -34,18 +36,25 @@ const MaxHeader = 1 << 20
 
 const (
 	recordVersion = 1
-	recordFixed   = 1 + 1 + 4*forks.HashSize + 4 + 8 + 8 + 4 // up to the header
-	flagAnchor    = 1
+	// partialVersion is that of a partial anchor's record: programs that don't know of
+	// those would take its state for empty.
+	partialVersion = 2
+	recordFixed    = 1 + 1 + 4*forks.HashSize + 4 + 8 + 8 + 4 // up to the header
+	flagAnchor     = 1
+	flagPartial    = 2
 )
 
 // appendBody appends the record's form in a delta (docs/FORMAT.md): all fields
 // but the delta's own size and sum.
 func (r *Record) appendBody(dst []byte) []byte {
-	var flags byte
+	var flags, version byte = 0, recordVersion
 	if r.Anchor {
 		flags |= flagAnchor
 	}
-	dst = append(dst, recordVersion, flags)
+	if r.Partial {
+		flags, version = flags|flagPartial, partialVersion
+	}
+	dst = append(dst, version, flags)
 	dst = append(dst, r.Hash[:]...)
 	dst = append(dst, r.Parent[:]...)
 	dst = append(dst, r.PriorRoot[:]...)
@@ -69,10 +78,17 @@ func decodeBody(b []byte) (r Record, rest []byte, err error) {
 	if len(b) < recordFixed {
 		return r, nil, fmt.Errorf("%w: block record of %d bytes", ErrDamaged, len(b))
 	}
-	if b[0] != recordVersion {
+	r.Anchor = b[1]&flagAnchor != 0
+	switch b[0] {
+	case recordVersion:
+	case partialVersion:
+		if b[1] != flagAnchor|flagPartial {
+			return r, nil, fmt.Errorf("%w: block record of version %d with flags %#x", ErrFormat, b[0], b[1])
+		}
+		r.Partial = true
+	default:
 		return r, nil, fmt.Errorf("%w: block record of version %d", ErrFormat, b[0])
 	}
-	r.Anchor = b[1]&flagAnchor != 0
 	b = b[2:]
 	for _, h := range []*forks.Hash{&r.Hash, &r.Parent, &r.PriorRoot, &r.Root} {
 		b = b[copy(h[:], b):]

@@ -105,6 +105,9 @@ func (s *Store) recover(report *Recovery, drop bool, progress func(done, all int
 	if err := s.trashUnrecorded(nil); err != nil {
 		return err
 	}
+	if s.Partial() {
+		return nil
+	}
 	return s.anchorImage()
 }
 
@@ -128,8 +131,8 @@ func (s *Store) readDeltas(progress func(done, all int)) (out readable, err erro
 	}
 	var found, anchors []Record
 	for i, d := range names { // by slot, since names start with it
-		if filepath.Ext(d.Name()) == ".anchor" {
-			out.passed = append(out.passed, d.Name()) // of a pruning that was not recorded
+		if ext := filepath.Ext(d.Name()); ext == ".anchor" || ext == fullExt {
+			out.passed = append(out.passed, d.Name()) // of a pruning or a completion that was not recorded
 			continue
 		}
 		rec, err := s.checkDelta(s.path(dirDeltas, d.Name()))

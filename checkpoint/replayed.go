@@ -46,6 +46,9 @@ func (b *Beside) replay(ctx context.Context, list []Listed, l Listed) (*BesideVi
 		if at == l {
 			rec = above
 		}
+		if above.Partial {
+			return nil, errors.Join(fmt.Errorf("%w: ask the owner for block %s", ErrPartial, l.Hash), state.Close())
+		}
 		next, ok := byHash[above.Parent]
 		if above.Anchor || !ok {
 			return nil, errors.Join(fmt.Errorf("%w: nothing is sealed below block %s", ErrMissing, l.Hash), state.Close())

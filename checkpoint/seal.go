@@ -251,12 +251,15 @@ func (s *Store) usable(e *entry) (*seal, error) {
 	return l, s.checkSeal(s.checkpointPath(e.rec.Block), l)
 }
 
-// recorded gives the seal of a block's checkpoint. Errors: ErrPruned, ErrUnsealed.
+// recorded gives the seal of a block's checkpoint. Errors: ErrPruned, ErrUnsealed,
+// ErrPartial.
 func (s *Store) recorded(e *entry) (*seal, error) {
 	s.mu.Lock()
-	l, thin := e.seal, e.thin
+	l, thin, partial := e.seal, e.thin, s.anchor.rec.Partial
 	s.mu.Unlock()
 	switch {
+	case partial:
+		return nil, fmt.Errorf("%w: block %s at slot %d", ErrPartial, e.rec.Hash, e.rec.Slot)
 	case thin:
 		return nil, fmt.Errorf("%w: block %s at slot %d", ErrPruned, e.rec.Hash, e.rec.Slot)
 	case l == nil:

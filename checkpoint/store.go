@@ -133,6 +133,7 @@ type Store struct {
 	blocks Journal
 	stats  Stats
 	events events
+	fill   atomic.Pointer[Fill] // nil in a complete store
 
 	mu       sync.Mutex // guards the fields below
 	entries  map[forks.Hash]*entry
@@ -199,6 +200,7 @@ const (
 	dirIndexes     = "indexes"
 	dirImages      = "images"
 	dirCheckpoints = "checkpoints"
+	dirFill        = "fill"
 	dirPins        = "pins"
 	dirWork        = "work"
 	dirTmp         = "tmp"
@@ -206,7 +208,7 @@ const (
 	dirLost        = "lost"
 )
 
-var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirIndexes, dirImages, dirCheckpoints, dirPins, dirWork, dirTmp, dirTrash, dirLost}
+var allDirs = []string{dirBlocks, dirDeltas, dirRuns, dirIndexes, dirImages, dirCheckpoints, dirFill, dirPins, dirWork, dirTmp, dirTrash, dirLost}
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
@@ -292,13 +294,14 @@ func (s *Store) HasCheckpoint(h forks.Hash) bool {
 }
 
 // Unsealed gives the blocks that have no checkpoint though nobody removed it,
-// parents before children: the last ones before a crash, or all after a recovery.
+// parents before children: the last ones before a crash, or all after a recovery. In a
+// partial store no block should have one.
 func (s *Store) Unsealed() []forks.Block {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []forks.Block
 	for _, e := range s.sortedLocked() {
-		if e.seal == nil && !e.thin {
+		if e.seal == nil && !e.thin && !s.anchor.rec.Partial {
 			out = append(out, e.rec.Block)
 		}
 	}
@@ -352,6 +355,9 @@ func (s *Store) Close() error {
 
 	s.endEvents()
 	s.maintain.stop()
+	if f := s.fill.Load(); f != nil {
+		f.close()
+	}
 	for _, w := range working {
 		w.Drop()
 	}

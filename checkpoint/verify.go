@@ -41,7 +41,7 @@ func (s *Store) VerifyBlock(h forks.Hash) []error {
 		note("image", s.verifyImage(e, im))
 	}
 	switch {
-	case thin:
+	case thin, s.Partial():
 	case l == nil:
 		note("checkpoint", ErrUnsealed)
 	default:

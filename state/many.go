@@ -70,6 +70,10 @@ func (v *View) many(ctx context.Context, keys [][]byte, facts []*cache.Fact, bou
 		return TierCache, nil
 	}
 	slices.SortFunc(missed, func(a, b missing) int { return bytes.Compare(a.key, b.key) })
+	if p := v.a.enter(); p != nil {
+		defer p.leave()
+		return v.readPartial(ctx, p, facts, missed, bound)
+	}
 	return TierCheckpoint, v.readMissed(ctx, facts, missed, bound)
 }
 

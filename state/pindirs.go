@@ -85,7 +85,7 @@ func (a *Accessor) findPinDirs() error {
 // PinDirectory gives the directory of a pin, and makes it where there is none: a copy
 // of the pinned block's checkpoint, which a reader on this machine may open read-only
 // with a RocksDB of its own, until the pin ends (docs/FORMAT.md). Its tables are hard
-// links. It outlives a restart as the pin does. Errors: ErrUnknownPin, ErrUnavailable,
+// links. It outlives a restart as the pin does. Errors: ErrUnknownPin, ErrUnavailable, ErrPartial,
 // checkpoint.ErrLinks, checkpoint.ErrAccess, and the store's.
 func (a *Accessor) PinDirectory(ctx context.Context, id string, access PinAccess) (dir string, err error) {
 	ctx, end, err := a.begin(ctx)
@@ -128,7 +128,7 @@ func (a *Accessor) PinDirectory(ctx context.Context, id string, access PinAccess
 
 // leaveAsIs says whether a walk-back would change nothing about an error.
 func leaveAsIs(err error) bool {
-	for _, kind := range []error{checkpoint.ErrAccess, checkpoint.ErrLinks, checkpoint.ErrNoSpace, checkpoint.ErrClosed, checkpoint.ErrUnknown} {
+	for _, kind := range []error{ErrPartial, checkpoint.ErrAccess, checkpoint.ErrLinks, checkpoint.ErrNoSpace, checkpoint.ErrClosed, checkpoint.ErrUnknown} {
 		if errors.Is(err, kind) {
 			return true
 		}

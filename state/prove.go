@@ -36,6 +36,10 @@ func (v *View) ProveWithin(keys [][]byte, bound Bound) (*merkle.Statement, error
 	}
 	slices.SortFunc(s.Keys, func(a, b [merkle.KeySize]byte) int { return bytes.Compare(a[:], b[:]) })
 	s.Keys = slices.Compact(s.Keys)
+	if p := v.a.enter(); p != nil {
+		defer p.leave()
+		return v.provePartial(p, s, bound)
+	}
 	return v.prove(s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.getWithin(bound)) })
 }
 
@@ -59,6 +63,10 @@ func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
 // ProveRangeWithin is ProveRange for callers with a bound on what is kept.
 func (v *View) ProveRangeWithin(req merkle.RangeRequest, bound Bound) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
+	if p := v.a.enter(); p != nil {
+		defer p.leave()
+		return v.proveRangePartial(p, s, bound)
+	}
 	cv, err := v.checkpoint(v.opener)
 	if err != nil {
 		return nil, err
@@ -130,6 +138,14 @@ func (v *View) RootAfter(puts []Pair, dels [][]byte) (forks.Hash, error) {
 	_, ws, err := a.writeSet(&Block{Hash: b.Hash, Puts: puts, Dels: dels})
 	if err != nil {
 		return forks.Hash{}, fmt.Errorf("root after a write set: %w", err)
+	}
+	if p := a.enter(); p != nil {
+		defer p.leave()
+		root, _, err := p.rootAfter(v.opener, b, ws)
+		if err != nil {
+			return forks.Hash{}, fmt.Errorf("root after a write set on block %s: %w", b.Hash, err)
+		}
+		return root, nil
 	}
 	cv, err := v.checkpoint(v.opener)
 	if err != nil {

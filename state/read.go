@@ -87,6 +87,11 @@ func (v *View) Scan(ctx context.Context, opts ScanOptions) iter.Seq2[Pair, error
 		if !ok {
 			return
 		}
+		if p := v.a.enter(); p != nil {
+			defer p.leave()
+			v.scanPartial(ctx, p, from, to, opts, yield)
+			return
+		}
 		cv, err := v.checkpoint(ctx)
 		if err != nil {
 			yield(Pair{}, err)

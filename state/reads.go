@@ -67,7 +67,7 @@ func (a *Accessor) openViews(match func(forks.Block) bool) {
 		if !match(v.b) {
 			continue
 		}
-		if err := v.detach(); err != nil && !errors.Is(err, errViewClosed) {
+		if err := v.detach(); err != nil && !errors.Is(err, errViewClosed) && !errors.Is(err, ErrPartial) {
 			a.log.Warn("open the state of a view", zap.Stringer("block", v.b.Hash), zap.Error(err))
 		}
 	}

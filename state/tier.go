@@ -16,15 +16,20 @@ const (
 	TierCache Tier = 1 + iota
 	// TierCheckpoint: in the block's checkpoint. Of several keys, at least one.
 	TierCheckpoint
+	// TierPeer: at peers, and verified; only of a partial state. Of several keys, at
+	// least one.
+	TierPeer
 )
 
-// String gives the tier's name: cache or checkpoint.
+// String gives the tier's name: cache, checkpoint or peer.
 func (t Tier) String() string {
 	switch t {
 	case TierCache:
 		return "cache"
 	case TierCheckpoint:
 		return "checkpoint"
+	case TierPeer:
+		return "peer"
 	}
 	return "none"
 }
@@ -32,15 +37,21 @@ func (t Tier) String() string {
 // AppendGetTier is AppendGet, and says where the answer was found. ctx is for readers
 // who share the view: it says who asks; see GuardReplays.
 func (v *View) AppendGetTier(ctx context.Context, dst, key []byte) (value []byte, present bool, tier Tier, err error) {
+	var ref cache.Ref
+	var ok bool
 	if v.path != nil {
-		f, ref, ok := v.a.reads.cache.Get(v.path, key)
-		if f != nil {
+		var f *cache.Fact
+		if f, ref, ok = v.a.reads.cache.Get(v.path, key); f != nil {
 			return append(dst, f.Value...), f.Present, TierCache, nil
 		}
-		if ok {
-			value, present, err = v.appendMissed(ctx, dst, key, ref)
-			return value, present, TierCheckpoint, err
-		}
+	}
+	if p := v.a.enter(); p != nil {
+		defer p.leave()
+		return v.appendPartial(ctx, p, dst, key, ref, ok)
+	}
+	if ok {
+		value, present, err = v.appendMissed(ctx, dst, key, ref)
+		return value, present, TierCheckpoint, err
 	}
 	cv, err := v.checkpoint(ctx)
 	if err != nil {

@@ -72,9 +72,10 @@ func (a *Accessor) ForgetTries() {
 
 // Warm reads the trie of a block, the head as a rule, into memory as far as it is
 // kept there, so that the first imports after a start find it. It takes a second
-// for 2 million keys, and does nothing for a commitment without roots.
+// for 2 million keys, and does nothing for a commitment without roots, and in a partial
+// store.
 func (a *Accessor) Warm(ctx context.Context, block forks.Hash) error {
-	if !a.commitment.Rooted() {
+	if !a.commitment.Rooted() || a.Partial() {
 		return nil
 	}
 	v, err := a.View(ctx, block)

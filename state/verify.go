@@ -44,6 +44,10 @@ func (a *Accessor) Verify(ctx context.Context, report func(forks.Block, error), 
 // verifyState reads the state at a block, from its checkpoint or else from the
 // nearest ancestor's, and recomputes its root.
 func (a *Accessor) verifyState(ctx context.Context, b forks.Block) error {
+	if p := a.enter(); p != nil {
+		defer p.leave()
+		return a.verifyPartial(p, b)
+	}
 	v, err := a.store.OpenView(b.Hash)
 	if err == nil {
 		defer v.Close()

@@ -53,7 +53,7 @@ func (a *Accessor) View(ctx context.Context, h forks.Hash) (*View, error) {
 	a.reads.opened(v)
 	// The block may have been pruned since it was looked up: then nobody would have
 	// opened the state for this view.
-	if _, err = a.Block(h); err == nil && v.path == nil {
+	if _, err = a.Block(h); err == nil && v.path == nil && !a.Partial() {
 		_, err = v.open(ctx)
 	}
 	if err != nil {
@@ -77,7 +77,7 @@ func (v *View) open(ctx context.Context) (*checkpoint.View, error) {
 		return nil, errViewClosed
 	}
 	cv, err := v.a.store.OpenView(v.b.Hash)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrPartial) {
 		cv, err = v.a.rebuild(ctx, v.b, err)
 	}
 	if err != nil {
@@ -138,9 +138,9 @@ func (v *View) Close() {
 func (v *View) Block() forks.Block { return v.b }
 
 // leaveAlone says whether a checkpoint that can't be used must stay as it is:
-// pruned on purpose, or locked by another process.
+// pruned on purpose, locked by another process, or not to be had yet.
 func leaveAlone(err error) bool {
-	return errors.Is(err, checkpoint.ErrPruned) || errors.Is(err, checkpoint.ErrLocked)
+	return errors.Is(err, checkpoint.ErrPruned) || errors.Is(err, checkpoint.ErrLocked) || errors.Is(err, ErrPartial)
 }
 
 // rebuild brings a working database to a block whose checkpoint can't be used

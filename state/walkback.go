@@ -60,6 +60,9 @@ const (
 // walkTo clones the nearest usable checkpoint or image at or above b and replays
 // from there. The guard is asked before, once it is known how many blocks that takes.
 func (a *Accessor) walkTo(ctx context.Context, b forks.Block, why purpose) (_ *checkpoint.Working, _ *WalkBack, err error) {
+	if a.store.Partial() {
+		return nil, nil, ErrPartial
+	}
 	var obstacles []Obstacle
 	var done func(did bool) // nil until the guard was asked
 	defer func() {

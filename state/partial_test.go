@@ -1,0 +1,555 @@
+package state_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"accessor/checkpoint"
+	"accessor/state"
+	"accessor/state/merkle"
+)
+
+// grown is a chain with forks, and a newcomer that has the same blocks.
+func grown(t *testing.T, e engineCase) (*chain, *newcomer) {
+	t.Helper()
+	c := newChain(t, e, small)
+	n := c.newcomer(t, small)
+	c.grow("alfred", "benny", "chase", "dian", "elly")
+	c.grow("benny", "boris", "claire")
+	n.follow("benny", "chase", "dian", "elly", "boris", "claire")
+	return c, n
+}
+
+func TestPartialStates(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		_, n := grown(t, e)
+		n.wantStates()
+		n.reopen()
+		if !n.Partial() {
+			t.Fatal("reopened, the store is complete")
+		}
+		n.wantStates()
+		n.wantProblems()
+		if s := n.PartialStats(); !s.Partial || s.Fetches == 0 || s.Rejected+s.Failed+s.Unkept > 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What was fetched once is there without peers, also after a restart and for other
+// blocks; what wasn't is an error of its own kind, and absence needs a proof as well.
+func TestPartialReadsKeepWhatTheyFetched(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		t.Run(fmt.Sprint("cached ", cached), func(t *testing.T) {
+			_, n := grown(t, engines[0])
+			if !cached {
+				n.cfg.CacheBytes = 0
+				n.reopen()
+			}
+			tier := func(at, text string) state.Tier {
+				t.Helper()
+				v, err := n.View(context.Background(), hash(at))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer v.Close()
+				_, _, tier, err := v.AppendGetTier(context.Background(), nil, []byte(key(text)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return tier
+			}
+			if got := tier("dian", "anchor 17"); got != state.TierPeer {
+				t.Errorf("first read: %v", got)
+			}
+			n.wantGet("dian", "never written")
+			n.peers.be(gone)
+			if got := tier("elly", "last writer"); got != state.TierCheckpoint {
+				t.Errorf("what a block wrote: %v", got)
+			}
+			for range 2 {
+				for _, at := range []string{"dian", "alfred"} {
+					n.wantGet("dian", "anchor 17")
+					n.wantGet("dian", "never written")
+					n.wantGet(at, "last writer")
+				}
+				for _, text := range []string{"anchor 13", "anchor 5"} {
+					if err := n.get("alfred", text); !errors.Is(err, state.ErrNotFetched) || !errors.Is(err, errGone) {
+						t.Errorf("%s: %v, want ErrNotFetched", text, err)
+					}
+				}
+				n.reopen()
+			}
+			n.peers.be(honest)
+			n.wantGet("alfred", "anchor 13")
+			n.cfg.Fetcher = nil
+			n.reopen()
+			if err := n.get("alfred", "anchor 5"); !errors.Is(err, state.ErrNotFetched) {
+				t.Errorf("without a fetcher: %v", err)
+			}
+		})
+	}
+}
+
+func TestPartialImportsVerifyRoots(t *testing.T) {
+	c, n := grown(t, engines[0])
+	wrong := c.block("wrong", "elly")
+	root := hash("no root")
+	wrong.PostRoot = &root
+	n.refuse(wrong, state.ErrWrongRoot)
+	c.accept(c.block("fred", "elly"))
+	for m, want := range map[manner]error{gone: errGone, lying: merkle.ErrProof, stalling: context.DeadlineExceeded} {
+		fresh := c.newcomer(t, small) // knows nothing
+		fresh.peers.be(m)
+		fresh.cfg.FetchTimeout = 50 * time.Millisecond
+		fresh.reopen()
+		err := fresh.refuse(c.node("benny").block, state.ErrNotFetched)
+		if !errors.Is(err, want) {
+			t.Errorf("peers are %d: %v, want %v", m, err, want)
+		}
+		fresh.peers.be(honest)
+		fresh.follow("benny", "chase")
+	}
+	n.follow("fred")
+	n.wantState("fred")
+	// Peers that don't have the parent prove what they can at its ancestors.
+	own := n.chain.block("own", "fred")
+	for range 12 {
+		n.accept2(own)
+		own = n.chain.block(nameOf(own.Hash)+"x", nameOf(own.Hash))
+	}
+}
+
+// accept2 imports a block that only the newcomer has.
+func (n *newcomer) accept2(b *state.Block) {
+	n.t.Helper()
+	res, err := n.Import(context.Background(), b)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.take(b)
+	if res.Block.Root != n.node(nameOf(b.Hash)).root {
+		n.t.Fatalf("root of %s is %s", nameOf(b.Hash), res.Block.Root)
+	}
+}
+
+// A thousand readers of one missing key make one request; one of them who gives up
+// leaves the others alone.
+func TestOneFetchForAll(t *testing.T) {
+	_, n := grown(t, engines[0])
+	hold := make(chan struct{})
+	n.peers.hold.Store(&hold)
+	before := n.peers.asked.Load()
+	v, err := n.View(context.Background(), hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	first, giveUp := context.WithCancel(context.Background())
+	k := key("anchor 15")
+	gaveUp := make(chan error, 1)
+	go func() {
+		_, _, _, err := v.AppendGetTier(first, nil, []byte(k))
+		gaveUp <- err
+	}()
+	n.until("the first request", func() bool { return n.peers.asked.Load() > before })
+	var readers sync.WaitGroup
+	errs := make(chan error, 1000)
+	for i := range 1000 {
+		readers.Go(func() {
+			if i%2 == 0 {
+				errs <- n.get("elly", "anchor 15")
+				return
+			}
+			values, err := v.MultiGet(context.Background(), [][]byte{[]byte(k)})
+			if err == nil && string(values[0]) != n.node("elly").state[k] {
+				err = fmt.Errorf("wrong: %q", values[0])
+			}
+			errs <- err
+		})
+	}
+	giveUp()
+	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up: %v", err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	close(hold)
+	readers.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := n.peers.asked.Load() - before; got > 2 {
+		t.Errorf("%d requests", got)
+	}
+}
+
+// Whatever a fetcher gives, no answer is wrong.
+func TestLyingPeers(t *testing.T) {
+	for i, l := range lies {
+		t.Run(l.name, func(t *testing.T) {
+			c, n := grown(t, engines[0])
+			n.peers.lie.Store(int32(i))
+			n.peers.be(lying)
+			v, err := n.View(context.Background(), hash("alfred"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer v.Close()
+			for i := range 20 {
+				if err := n.get("alfred", fmt.Sprint("anchor ", i)); err != nil && !errors.Is(err, merkle.ErrProof) {
+					t.Fatal(err)
+				}
+			}
+			for _, at := range []string{"alfred", "elly"} {
+				if err := n.compare(n.node(at)); err == nil || !errors.Is(err, state.ErrNotFetched) {
+					t.Errorf("all of %s: %v", at, err)
+				}
+			}
+			if s := n.PartialStats(); s.Rejected == 0 {
+				t.Errorf("%+v", s)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+			defer cancel()
+			if err := n.Fill(ctx, state.FillOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("fill: %v", err)
+			}
+			n.peers.be(honest)
+			c.grow("elly", "fred")
+			n.follow("fred")
+			n.wantStates()
+		})
+	}
+}
+
+func TestWhatAPartialStoreCantDo(t *testing.T) {
+	_, n := grown(t, engines[0])
+	ctx := context.Background()
+	v, err := n.View(ctx, hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	pin, err := n.Pin(hash("elly"), "tester", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, backwards := v.Page(ctx, state.ScanOptions{Reverse: true})
+	_, rootErr := n.Root(ctx, hash("elly"))
+	_, dirErr := n.PinDirectory(ctx, pin.ID, state.PinAccess{})
+	for what, err := range map[string]error{"scan backwards": backwards, "recompute a root": rootErr, "pin a directory": dirErr} {
+		if !errors.Is(err, state.ErrPartial) {
+			t.Errorf("%s: %v, want ErrPartial", what, err)
+		}
+	}
+	if made, err := n.Reseal(ctx, nil); made != 0 || err != nil {
+		t.Errorf("reseal: %d, %v", made, err)
+	}
+	if err := n.Warm(ctx, hash("elly")); err != nil {
+		t.Errorf("warm: %v", err)
+	}
+	if _, err := n.Finalize(ctx, hash("dian")); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := n.Retain(ctx); err != nil || done.Pruned+done.Thin > 0 {
+		t.Errorf("retain: %+v, %v", done, err)
+	}
+	n.wantStates()
+	if _, err := state.CreatePartial(state.Config{Dir: t.TempDir(), Engine: n.cfg.Engine, Commitment: state.None{}}, n.anchor); !errors.Is(err, state.ErrNoTrie) {
+		t.Errorf("without roots: %v", err)
+	}
+	beside, err := state.OpenBeside(n.cfg.Dir, n.cfg.Engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := beside.View(ctx, hash("elly")); !errors.Is(err, state.ErrPartial) {
+		t.Errorf("beside: %v", err)
+	}
+}
+
+func TestPartialDerivedReads(t *testing.T) {
+	c, n := grown(t, engines[0])
+	ctx := context.Background()
+	for _, pair := range [][2]string{{"elly", "claire"}, {"alfred", "elly"}, {"claire", "benny"}} {
+		want, _, err := c.Diff(ctx, hash(pair[0]), hash(pair[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := n.Diff(ctx, hash(pair[0]), hash(pair[1]))
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("diff of %v: %v, %v; want %v", pair, got, err, want)
+		}
+	}
+	for _, text := range []string{"anchor 1", "anchor 11", "last writer", "nobody"} {
+		want, err := c.History(ctx, hash("elly"), []byte(key(text)), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := n.History(ctx, hash("elly"), []byte(key(text)), 0)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("history of %s: %v, %v; want %v", text, got, err, want)
+		}
+	}
+	b := c.block("fred", "elly")
+	v, err := n.View(ctx, hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if root, err := v.RootAfter(b.Puts, b.Dels); err != nil || root != *b.PostRoot {
+		t.Errorf("root after: %s, %v", root, err)
+	}
+	d, err := n.BeginDraft(ctx, hash("elly"), 30, state.DraftOptions{Owner: "tester"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleted, err := d.DeletePrefix(nil)
+	if err != nil || deleted != len(c.node("elly").state) {
+		t.Errorf("deleted %d, %v", deleted, err)
+	}
+	if err := d.Put([]byte(key("only")), []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	res, err := d.Commit(ctx, hash("draft"), nil, nil)
+	if want := (contents{key("only"): "one"}).root(t); err != nil || res.Block.Root != want {
+		t.Errorf("draft: %+v, %v, want root %s", res, err, want)
+	}
+}
+
+// A disk that fails costs readers nothing; it is counted, and asked for again. An
+// import writes nothing then.
+func TestAbsorbThatFails(t *testing.T) {
+	c, n := grown(t, engines[0])
+	n.hook.set(func(call checkpoint.FileCall) error {
+		if call.Op == "write" && strings.HasSuffix(call.Path, "/kept") {
+			return errFault
+		}
+		return nil
+	})
+	n.cfg.CacheBytes = 0
+	n.reopen()
+	for i := range 20 {
+		n.wantGet("alfred", fmt.Sprint("anchor ", i))
+	}
+	n.until("the failure to be counted", func() bool { return n.PartialStats().Unkept > 0 })
+	c.grow("elly", "fred")
+	n.refuse(c.node("fred").block, errFault)
+	n.hook.set(nil)
+	n.follow("fred")
+	n.wantStates()
+}
+
+func TestFill(t *testing.T) {
+	overEngines(t, func(t *testing.T, e engineCase) {
+		c, n := grown(t, e)
+		ctx := context.Background()
+		v, err := n.View(ctx, hash("boris")) // that lives through all of it
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		hold := make(chan struct{})
+		n.peers.hold.Store(&hold)
+		var progress []state.FillProgress
+		filled := make(chan error, 1)
+		go func() {
+			filled <- n.Fill(ctx, state.FillOptions{Parallel: 3, PageBytes: 300,
+				Progress: func(p state.FillProgress) { progress = append(progress, p) }})
+		}()
+		close(hold)
+		c.grow("elly", "fred", "gina")
+		n.follow("fred", "gina")
+		if err := <-filled; err != nil {
+			t.Fatal(err)
+		}
+		last := progress[len(progress)-1]
+		if last.Pairs != 20 || last.Covered != 1 || !last.Completing || last.Err != nil {
+			t.Errorf("progress ends with %+v", last)
+		}
+		if err := compareMany(v, n.node("boris").state); err != nil {
+			t.Error(err)
+		}
+		n.wantComplete()
+		if err := n.Fill(ctx, state.FillOptions{}); err != nil {
+			t.Errorf("fill a complete store: %v", err)
+		}
+		if left, _ := os.ReadDir(filepath.Join(n.cfg.Dir, "fill")); len(left) > 0 && v == nil {
+			t.Errorf("fill/ has %v", left)
+		}
+		c.grow("gina", "hugo")
+		c.grow("claire", "ivan")
+		n.follow("hugo", "ivan")
+		n.wantComplete()
+		n.reopen()
+		n.wantComplete()
+		if s := n.PartialStats(); s != (state.PartialStats{}) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A fill goes on where a restart stopped it, and asks for nothing twice; what is
+// damaged meanwhile comes again.
+func TestFillGoesOn(t *testing.T) {
+	for _, damage := range []bool{false, true} {
+		t.Run(fmt.Sprint("damaged ", damage), func(t *testing.T) {
+			_, n := grown(t, engines[0])
+			n.peers.from.ForgetTries()
+			ctx, stop := context.WithCancel(context.Background())
+			opts := state.FillOptions{Parallel: 2, PageBytes: 1, Progress: func(p state.FillProgress) {}}
+			done := make(chan error, 1)
+			before := n.peers.pairs.Load()
+			go func() { done <- n.Fill(ctx, opts) }()
+			n.until("some pairs", func() bool { return n.PartialStats().Pairs >= 3 })
+			stop()
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if !n.Partial() {
+				t.Skip("the fill was faster than its end")
+			}
+			kept := n.PartialStats().Pairs
+			if damage {
+				n.damageSpool()
+			}
+			n.reopen()
+			if got := n.PartialStats().Pairs; (got == kept) == damage {
+				t.Errorf("%d pairs after the restart, %d before", got, kept)
+			}
+			if err := n.Fill(context.Background(), opts); err != nil {
+				t.Fatal(err)
+			}
+			// Each worker may have had one answer on its way.
+			if got := n.peers.pairs.Load() - before; !damage && got > 20+2 {
+				t.Errorf("%d pairs were fetched, of 20", got)
+			}
+			n.wantComplete()
+		})
+	}
+}
+
+// damageSpool changes a byte of each file.
+func (n *newcomer) damageSpool() {
+	n.t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.cfg.Dir, "fill", "spool", "*"))
+	if err != nil || len(files) == 0 {
+		n.t.Fatalf("%v, %v", files, err)
+	}
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if len(data) == 0 {
+			continue
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
+// While a fill runs, what it has on disk is changed under it: the root tells, and it
+// comes again.
+func TestFillChecksTheRoot(t *testing.T) {
+	_, n := grown(t, engines[0])
+	opts := state.FillOptions{Parallel: 1, Progress: func(p state.FillProgress) {}}
+	once := sync.OnceFunc(n.damageSpool)
+	n.hook.set(func(call checkpoint.FileCall) error {
+		if call.Op == "create" && strings.HasPrefix(filepath.Base(call.Path), "full-") {
+			once()
+		}
+		return nil
+	})
+	if err := n.Fill(context.Background(), opts); err != nil {
+		t.Fatal(err)
+	}
+	n.hook.set(nil)
+	n.wantComplete()
+}
+
+func TestFillWaitsForPeers(t *testing.T) {
+	_, n := grown(t, engines[0])
+	n.peers.be(gone)
+	var mu sync.Mutex
+	var last state.FillProgress
+	done := make(chan error, 1)
+	go func() {
+		done <- n.Fill(context.Background(), state.FillOptions{Progress: func(p state.FillProgress) {
+			mu.Lock()
+			defer mu.Unlock()
+			last = p
+		}})
+	}()
+	n.until("the failure to be told", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return errors.Is(last.Err, errGone)
+	})
+	n.peers.be(honest)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	n.wantComplete()
+}
+
+func TestFillKeepsToItsRate(t *testing.T) {
+	_, n := grown(t, engines[0])
+	began := time.Now()
+	if err := n.Fill(context.Background(), state.FillOptions{Parallel: 2, PageBytes: 300, BytesPerSecond: 20_000}); err != nil {
+		t.Fatal(err)
+	}
+	// 20 keys with 570 bytes of values, and their proofs: 10 kB at least.
+	if took := time.Since(began); took < 100*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	n.wantComplete()
+}
+
+func TestSync(t *testing.T) {
+	c := newChain(t, engines[0], small)
+	n := c.newcomer(t, small)
+	c.grow("alfred", "benny", "chase", "dian", "elly", "fred", "gina", "hugo")
+	c.grow("benny", "boris", "claire")
+	var got []string
+	err := n.Sync(context.Background(), state.SyncOptions{CatchUp: true, Imported: func(r state.Result) { got = append(got, nameOf(r.Block.Hash)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.wantComplete()
+	slices.Sort(got)
+	if want := "benny boris chase claire dian elly fred gina hugo"; strings.Join(got, " ") != want {
+		t.Errorf("caught up with %v, want %s", got, want)
+	}
+	if more, err := n.CatchUp(context.Background(), nil); more != 0 || err != nil {
+		t.Errorf("again: %d, %v", more, err)
+	}
+	n.peers.be(gone)
+	if _, err := n.CatchUp(context.Background(), nil); !errors.Is(err, state.ErrNotFetched) {
+		t.Errorf("without peers: %v", err)
+	}
+}
+
+func TestSyncInBackground(t *testing.T) {
+	c, n := grown(t, engines[0])
+	c.grow("elly", "fred")
+	n.peers.be(gone)
+	n.cfg.Sync = &state.SyncOptions{CatchUp: true}
+	n.reopen()
+	n.wantGet("elly", "last writer")
+	n.peers.be(honest)
+	n.until("the store to be complete", func() bool { return !n.Partial() })
+	n.until("fred to be there", func() bool { _, err := n.Block(hash("fred")); return err == nil })
+	n.wantComplete()
+}

@@ -1,0 +1,146 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"accessor/forks"
+)
+
+// SyncOptions of a Sync. The zero value works.
+type SyncOptions struct {
+	Fill FillOptions
+	// CatchUp says to fetch the blocks since as well.
+	CatchUp bool
+	// Imported is told of each block that was taken in.
+	Imported func(Result)
+}
+
+// Sync brings a partial store to where its peers are: the anchor's whole state, and,
+// where that is asked for, the blocks since. Errors: those of Fill and CatchUp.
+func (a *Accessor) Sync(ctx context.Context, opts SyncOptions) error {
+	if err := a.Fill(ctx, opts.Fill); err != nil {
+		return err
+	}
+	if !opts.CatchUp {
+		return nil
+	}
+	_, err := a.CatchUp(ctx, opts.Imported)
+	return err
+}
+
+// syncInBackground syncs until that has succeeded, or the Accessor is closed.
+func (a *Accessor) syncInBackground(opts SyncOptions) {
+	const first, longest = time.Second, time.Minute
+	for wait := first; ; wait = min(2*wait, longest) {
+		err := a.Sync(a.closing, opts)
+		if err == nil || a.closing.Err() != nil {
+			return
+		}
+		a.log.Warn("sync with peers", zap.Error(err))
+		if sleep(a.closing, wait) != nil {
+			return
+		}
+	}
+}
+
+// catchUpBytes is how many bytes of blocks are asked for at a time.
+const catchUpBytes = 4 << 20
+
+// CatchUp imports the blocks above finalized that peers hold, and gives how many were
+// new. Each is checked as any import: by its header, where it has one, its parent, and
+// its roots. But that it is a block of the chain peers alone say, and what the newest
+// one of a branch wrote: the Fetcher asks only peers that are trusted so far. A block
+// that is refused is left out, with its descendants. Errors: ErrNotFetched, and the
+// store's.
+func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks int, err error) {
+	ctx, end, err := a.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	if a.fetcher == nil {
+		return 0, fmt.Errorf("catch up: %w: %w", ErrNotFetched, errNoFetcher)
+	}
+	// Above finalized for forks that are not held yet, above each leaf to go on there.
+	var tips []forks.Hash
+	a.ReadTree(func(t *forks.Tree) {
+		finalized := t.Finalized().Hash
+		tips = append(tips, finalized)
+		for _, leaf := range t.Leaves() {
+			if leaf.Hash != finalized && t.IsAncestor(finalized, leaf.Hash) {
+				tips = append(tips, leaf.Hash)
+			}
+		}
+	})
+	for len(tips) > 0 {
+		above := tips[len(tips)-1]
+		tips = tips[:len(tips)-1]
+		fresh, err := a.catchUpAbove(ctx, above, imported)
+		if err != nil {
+			return blocks, fmt.Errorf("catch up: %w", err)
+		}
+		blocks += len(fresh)
+		tips = append(tips, a.leavesOf(fresh)...)
+	}
+	return blocks, nil
+}
+
+// leavesOf gives those of blocks that have no children.
+func (a *Accessor) leavesOf(blocks []forks.Hash) (leaves []forks.Hash) {
+	a.ReadTree(func(t *forks.Tree) {
+		for _, h := range blocks {
+			if len(t.Children(h)) == 0 {
+				leaves = append(leaves, h)
+			}
+		}
+	})
+	return leaves
+}
+
+// catchUpAbove fetches and imports descendants of a block, and gives the new ones.
+func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, imported func(Result)) (fresh []forks.Hash, err error) {
+	fetching, cancel := context.WithTimeout(ctx, a.fetchTimeout)
+	list, err := a.fetcher.FetchBlocks(fetching, above, catchUpBytes)
+	cancel()
+	if err != nil {
+		return nil, fmt.Errorf("%w: blocks above %s: %w", ErrNotFetched, above, err)
+	}
+	for _, b := range list {
+		if b == nil {
+			continue
+		}
+		given := *b
+		given.Owner = "sync"
+		res, err := a.Import(ctx, &given)
+		switch {
+		case err == nil:
+		case refusedBlock(err):
+			a.log.Warn("refuse a block of a peer", zap.Stringer("block", b.Hash), zap.Error(err))
+			continue
+		default:
+			return fresh, err
+		}
+		if !res.Held {
+			fresh = append(fresh, res.Block.Hash)
+			if imported != nil {
+				imported(res)
+			}
+		}
+	}
+	return fresh, nil
+}
+
+// refusedBlock says whether an error is about the block, not about the store.
+func refusedBlock(err error) bool {
+	for _, kind := range []error{ErrInvalid, ErrUnknownParent, ErrSlotOrder, ErrPriorRoot, ErrWrongRoot, ErrConflict, ErrLimit} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}

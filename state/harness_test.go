@@ -124,14 +124,19 @@ func cacheBytes(t testing.TB) int64 {
 
 func newChainFrom(t testing.TB, e engineCase, opts checkpoint.Options, anchor string, slot forks.Slot) *chain {
 	t.Helper()
-	c := &chain{t: t, engine: e, nodes: make(map[string]*node)}
-	engine, closeEngine := e.open()
-	opts.FileHook = c.hook.ask
-	c.cfg = state.Config{Dir: t.TempDir(), Engine: engine, Commitment: state.JAM{}, Store: opts, CacheBytes: cacheBytes(t)}
 	kv := make(contents)
 	for i := range 20 {
 		kv[key(fmt.Sprint("anchor ", i))] = strings.Repeat("a", i*3)
 	}
+	return newChainOf(t, e, opts, anchor, slot, kv)
+}
+
+func newChainOf(t testing.TB, e engineCase, opts checkpoint.Options, anchor string, slot forks.Slot, kv contents) *chain {
+	t.Helper()
+	c := &chain{t: t, engine: e, nodes: make(map[string]*node)}
+	engine, closeEngine := e.open()
+	opts.FileHook = c.hook.ask
+	c.cfg = state.Config{Dir: t.TempDir(), Engine: engine, Commitment: state.JAM{}, Store: opts, CacheBytes: cacheBytes(t)}
 	root := kv.root(t)
 	c.anchor = state.Anchor{Hash: hash(anchor), Slot: slot, Root: root, Pairs: kv.pairs()}
 	c.keep(&node{name: anchor, block: &state.Block{Hash: hash(anchor), Slot: slot}, root: root, state: kv})

@@ -398,6 +398,34 @@ func TestFill(t *testing.T) {
 	})
 }
 
+// Most keys of a large state lie close together: the parts are cut where they are.
+func TestFillOfALargeState(t *testing.T) {
+	kv := make(contents)
+	for i := range 1500 {
+		k := []byte(key(fmt.Sprint("anchor ", i)))
+		if i%5 > 0 {
+			k[0], k[1] = 7, byte(i%2)
+		}
+		kv[string(k)] = strings.Repeat("v", i%90)
+	}
+	c := newChainOf(t, engines[0], small, "alfred", 0, kv)
+	n := c.newcomer(t, small)
+	c.grow("alfred", "benny", "chase", "dian")
+	c.grow("benny", "boris")
+	n.follow("benny", "chase", "dian", "boris")
+	if err := n.Fill(context.Background(), state.FillOptions{Parallel: 4, PageBytes: 8000}); err != nil {
+		t.Fatal(err)
+	}
+	n.wantComplete()
+	if got := n.peers.pairs.Load(); got > 1500*5/4 {
+		t.Errorf("%d pairs were fetched, of 1500", got)
+	}
+	c.grow("dian", "elly")
+	n.follow("elly")
+	n.reopen()
+	n.wantComplete()
+}
+
 // A fill goes on where a restart stopped it, and asks for nothing twice; what is
 // damaged meanwhile comes again.
 func TestFillGoesOn(t *testing.T) {

@@ -64,6 +64,16 @@ func (l *learned) Node(key forks.Hash) (n merkle.Node, known bool, err error) {
 // Value implements merkle.Nodes. No root needs one.
 func (l *learned) Value(forks.Hash) ([]byte, bool, error) { return nil, false, nil }
 
+// learn takes nodes to be known.
+func (l *learned) learn(nodes []merkle.Node) {
+	for key, value := range proven(&merkle.Proof{Nodes: nodes}) {
+		l.fresh[key] = value
+	}
+}
+
+// errNoProgress: an ancestor's trie doesn't show what is missing of a block's.
+var errNoProgress = errors.New("the proofs don't bring what is missing")
+
 // mostRounds bounds the fetches for one root: the keys that are written, the neighbours
 // of those that are deleted, and once more each where only an ancestor's trie is to be
 // had.
@@ -77,9 +87,7 @@ func (p *partial) rootAfter(ctx context.Context, b forks.Block, ws checkpoint.Wr
 	for range mostRounds {
 		root, added, err := merkle.SparseUpdate(l, b.Root, writes)
 		if err == nil {
-			for key, value := range proven(&merkle.Proof{Nodes: added}) {
-				l.fresh[key] = value
-			}
+			l.learn(added)
 			changes := make([]checkpoint.Change, 0, len(l.fresh))
 			for key, value := range l.fresh {
 				changes = append(changes, checkpoint.Change{Key: []byte(key), Value: value})
@@ -90,16 +98,12 @@ func (p *partial) rootAfter(ctx context.Context, b forks.Block, ws checkpoint.Wr
 		if !errors.As(err, &gap) {
 			return forks.Hash{}, nil, err
 		}
-		_, err = p.fetch(ctx, p.a.branch(b), gap.Keys, func(proof *merkle.Proof) {
-			for key, value := range proven(&merkle.Proof{Nodes: proof.Nodes}) {
-				l.fresh[key] = value
-			}
-		})
+		_, err = p.fetch(ctx, p.a.branch(b), gap.Keys, func(proof *merkle.Proof) { l.learn(proof.Nodes) })
 		if err != nil {
 			return forks.Hash{}, nil, err
 		}
 	}
-	return forks.Hash{}, nil, &FetchError{Block: b, Keys: len(ws), Err: errors.New("proofs don't bring the nodes that are missing")}
+	return forks.Hash{}, nil, &FetchError{Block: b, Keys: len(ws), Err: errNoProgress}
 }
 
 // importPartial imports a block onto a partial state: its root is computed from the

@@ -81,6 +81,7 @@ func (m *partialModel) step() {
 		m.reopen()
 	case n < 38:
 		m.prove()
+		m.scanOne()
 	case n == 38 && m.filled == nil && m.imported > 10:
 		m.filled = make(chan error, 1)
 		go func() { m.filled <- m.Fill(context.Background(), state.FillOptions{Parallel: 3, PageBytes: 400}) }()
@@ -184,6 +185,7 @@ func (m *partialModel) readSome() {
 func (m *partialModel) prove() {
 	m.t.Helper()
 	at := m.made[m.rng.IntN(len(m.made))]
+	was := manner(m.peers.manner.Load())
 	v, err := m.View(context.Background(), hash(at))
 	if err != nil {
 		m.t.Fatal(err)
@@ -191,15 +193,35 @@ func (m *partialModel) prove() {
 	defer v.Close()
 	k := key(m.text())
 	s, err := v.Prove([][]byte{[]byte(k)})
-	if errors.Is(err, state.ErrNotFetched) {
-		return // peers may lack the block
-	}
 	if err != nil {
-		m.t.Fatal(err)
+		if !m.mayFail(err, was) {
+			m.t.Fatalf("prove at %s: %v", at, err)
+		}
+		return
 	}
 	got, err := merkle.VerifyKeys(m.node(at).root, s.Keys, &s.Proof)
 	if want := m.node(at).state[k]; err != nil || string(got[0]) != want {
 		m.t.Fatalf("proof at %s: %q, %v, want %q", at, got, err, want)
+	}
+}
+
+// scanOne walks over the whole state at a block, which peers may lack.
+func (m *partialModel) scanOne() {
+	m.t.Helper()
+	at := m.made[m.rng.IntN(len(m.made))]
+	was := manner(m.peers.manner.Load())
+	v, err := m.View(context.Background(), hash(at))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer v.Close()
+	for _, opts := range []state.ScanOptions{{}, {Limit: 3}, {From: []byte{0x40}, To: []byte{0x90}, Limit: 4}} {
+		if err := comparePages(context.Background(), v, m.node(at).state, opts); err != nil {
+			if !m.mayFail(err, was) {
+				m.t.Fatalf("scan %+v of %s: %v", opts, at, err)
+			}
+			return
+		}
 	}
 }
 
@@ -217,6 +239,7 @@ func (m *partialModel) peersCatchUp() {
 func (m *partialModel) end() {
 	m.t.Helper()
 	m.peers.be(honest)
+	m.scanOne()
 	for len(m.behind) > 0 {
 		m.peersCatchUp()
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"accessor/checkpoint"
 	"accessor/forks"
 	"accessor/state/cache"
 	"accessor/state/merkle"
@@ -155,25 +157,124 @@ func (v *View) scanPartial(ctx context.Context, p *partial, from, to []byte, opt
 		const atLeast, each = 16 << 10, 512 // bytes
 		req.MaxSize = uint32(min(scanPage, atLeast+int64(opts.Limit)*each))
 	}
+	s := partialScan{p: p, at: p.a.branch(v.b), req: req}
 	for n := 0; ; {
-		proof, more, err := p.fetchPairs(ctx, v.b, req)
+		page, more, err := s.next(ctx)
 		if err != nil {
 			yield(Pair{}, err)
 			return
 		}
-		for _, pair := range proof.Pairs {
-			out := Pair{Key: pair.Key[:]}
-			if !opts.KeysOnly {
-				out.Value = append([]byte{}, pair.Value...)
+		for _, pair := range page {
+			if opts.KeysOnly {
+				pair.Value = nil
 			}
-			if n++; !yield(out, nil) || n == opts.Limit {
+			if n++; !yield(pair, nil) || n == opts.Limit {
 				return
 			}
 		}
-		if !more || !above(&req.Start, &proof.Pairs[len(proof.Pairs)-1].Key) {
+		if !more {
 			return
 		}
 	}
+}
+
+// partialScan walks over a range of the state at a block. Where peers don't have that
+// block yet, it takes what they have at an ancestor, and the writes since.
+type partialScan struct {
+	p   *partial
+	at  []forks.Block // the block, then ancestors, as partial.fetch takes them
+	req merkle.RangeRequest
+
+	chosen bool // at has one element left, and over is filled
+	over   checkpoint.WriteSet
+}
+
+// next gives the next pairs, and whether there may be more.
+func (s *partialScan) next(ctx context.Context) (page []Pair, more bool, err error) {
+	proof, more, err := s.fetch(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	last := s.req.End // of what is known now
+	if more {
+		last = proof.Pairs[len(proof.Pairs)-1].Key
+	}
+	over := s.over
+	for i := range proof.Pairs {
+		pair := &proof.Pairs[i]
+		for len(over) > 0 && bytes.Compare(over[0].Key, pair.Key[:]) < 0 {
+			page, over = appendWrite(page, over[0]), over[1:]
+		}
+		if len(over) > 0 && bytes.Equal(over[0].Key, pair.Key[:]) {
+			page, over = appendWrite(page, over[0]), over[1:]
+			continue
+		}
+		page = append(page, Pair{Key: pair.Key[:], Value: append([]byte{}, pair.Value...)})
+	}
+	for len(over) > 0 && bytes.Compare(over[0].Key, last[:]) <= 0 {
+		page, over = appendWrite(page, over[0]), over[1:]
+	}
+	s.over = over
+	return page, more && above(&s.req.Start, &last), nil
+}
+
+func appendWrite(page []Pair, w checkpoint.Write) []Pair {
+	if w.Delete {
+		return page
+	}
+	return append(page, Pair{Key: w.Key, Value: append([]byte{}, w.Value...)})
+}
+
+// fetch asks at the first block of which peers have the state.
+func (s *partialScan) fetch(ctx context.Context) (proof *merkle.Proof, more bool, err error) {
+	var failed error
+	for _, b := range s.at {
+		if proof, more, err = s.p.fetchPairs(ctx, b, s.req); err == nil {
+			return proof, more, s.choose(b)
+		}
+		if failed == nil {
+			failed = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, false, failed
+}
+
+// mostOver bounds the writes, in bytes, that are laid over an ancestor's state.
+const mostOver = 256 << 20
+
+// choose settles for the state at a block, and gathers what was written since.
+func (s *partialScan) choose(b forks.Block) error {
+	if s.chosen {
+		return nil
+	}
+	newest := make(map[string]checkpoint.Write)
+	size := 0
+	for _, above := range s.p.a.ancestors(s.at[0].Hash) {
+		if above.Hash == b.Hash {
+			break
+		}
+		ws, err := s.p.a.writesOf(above.Hash)
+		if err != nil {
+			return err
+		}
+		for _, w := range ws {
+			if _, ok := newest[string(w.Key)]; ok || bytes.Compare(w.Key, s.req.Start[:]) < 0 || bytes.Compare(w.Key, s.req.End[:]) > 0 {
+				continue
+			}
+			if size += len(w.Key) + len(w.Value); size > mostOver {
+				return fmt.Errorf("%w: the blocks that peers lack wrote more than %d bytes", ErrPartial, mostOver)
+			}
+			newest[string(w.Key)] = w
+		}
+	}
+	s.chosen, s.at = true, []forks.Block{b}
+	for _, key := range slices.Sorted(maps.Keys(newest)) {
+		s.over = append(s.over, newest[key])
+	}
+	return nil
 }
 
 // above sets a key to the first one above another; ok is false where there is none.
@@ -213,28 +314,10 @@ func rangeOf(from, to []byte) (req merkle.RangeRequest, ok bool) {
 	return req, bytes.Compare(req.Start[:], req.End[:]) <= 0
 }
 
-// provePartial proves keys of a partial state: from what is known of its trie, else
-// with the proof that peers give.
+// provePartial proves keys of a partial state from what is known of its trie, and what
+// peers have.
 func (v *View) provePartial(p *partial, s *merkle.Statement, bound Bound) (*merkle.Statement, error) {
-	var proof *merkle.Proof
-	err := error(&merkle.MissingError{Keys: s.Keys})
-	if len(s.Keys) <= fetchKeys {
-		proof, err = merkle.SparseProve(p, v.b.Root, s.Keys, func(key []byte) ([]byte, bool, error) {
-			value, err := p.here(v.b, key)
-			if gap := (*merkle.MissingError)(nil); errors.As(err, &gap) {
-				return nil, false, nil
-			}
-			return value, value != nil, err
-		})
-	} else {
-		err = fmt.Errorf("%w: %d keys, at most %d", ErrPartial, len(s.Keys), fetchKeys)
-	}
-	if gap := (*merkle.MissingError)(nil); errors.As(err, &gap) {
-		_, err = p.fetch(v.opener, []forks.Block{v.b}, s.Keys, func(got *merkle.Proof) {
-			p.absorb(got)
-			proof = got
-		})
-	}
+	proof, err := p.prove(v.opener, v.b, s.Keys)
 	if err == nil {
 		err = takeProof(bound, proof)
 	}
@@ -243,6 +326,33 @@ func (v *View) provePartial(p *partial, s *merkle.Statement, bound Bound) (*merk
 	}
 	s.Proof = *proof
 	return s, nil
+}
+
+// prove makes the proof of keys, in ascending order, at a block.
+func (p *partial) prove(ctx context.Context, b forks.Block, keys [][merkle.KeySize]byte) (*merkle.Proof, error) {
+	l := &learned{p: p, fresh: make(map[string][]byte)}
+	values := func(key []byte) ([]byte, bool, error) {
+		value, err := p.here(b, key)
+		if gap := (*merkle.MissingError)(nil); errors.As(err, &gap) {
+			return nil, false, nil
+		}
+		return value, value != nil, err
+	}
+	for range mostRounds {
+		proof, err := merkle.SparseProve(l, b.Root, keys, values)
+		gap := (*merkle.MissingError)(nil)
+		if !errors.As(err, &gap) {
+			return proof, err
+		}
+		_, err = p.fetch(ctx, p.a.branch(b), gap.Keys, func(proof *merkle.Proof) {
+			p.absorb(proof)
+			l.learn(proof.Nodes)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, &FetchError{Block: b, Keys: len(keys), Err: errNoProgress}
 }
 
 // proveRangePartial answers a range request with what peers give.

@@ -98,6 +98,7 @@ type Accessor struct {
 	guard      replayGuard
 	part       atomic.Pointer[partial] // nil where the store is complete
 	fetcher    Fetcher                 // nil: there is nobody to ask
+	counts     fetchCounts
 
 	fetchTimeout time.Duration
 	log          *zap.Logger

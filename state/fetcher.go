@@ -39,7 +39,26 @@ var (
 	ErrNotFetched = errors.New("what is missing of the state could not be had from peers")
 
 	errNoFetcher = errors.New("there are none to ask")
+	errLocally   = errors.New("they are not to be asked")
 )
+
+type locally struct{}
+
+// Locally gives a context with which peers are not asked: what is missing is an
+// ErrNotFetched at once. It is for those who answer peers, which would else ask each
+// other. A View that was opened with it has it for the reads that take none.
+func Locally(ctx context.Context) context.Context { return context.WithValue(ctx, locally{}, true) }
+
+// mayAsk says whether peers may be asked.
+func (p *partial) mayAsk(ctx context.Context) error {
+	switch {
+	case p.fetcher == nil:
+		return errNoFetcher
+	case ctx.Value(locally{}) != nil:
+		return errLocally
+	}
+	return nil
+}
 
 // FetchError says what could not be had, and why. It is an ErrNotFetched, and what Err
 // is.
@@ -93,7 +112,7 @@ func (p *partial) fetchPart(ctx context.Context, at []forks.Block, keys [][merkl
 				absorb(proof)
 				return values, nil
 			}
-			p.rejected.Add(1)
+			p.a.counts.rejected.Add(1)
 		}
 		if failed == nil {
 			failed = &FetchError{Block: b, Keys: len(keys), Err: err}
@@ -102,15 +121,15 @@ func (p *partial) fetchPart(ctx context.Context, at []forks.Block, keys [][merkl
 			break
 		}
 	}
-	p.failed.Add(1)
+	p.a.counts.failed.Add(1)
 	return nil, failed
 }
 
 func (p *partial) ask(ctx context.Context, b forks.Block, keys [][merkle.KeySize]byte) (*merkle.Proof, error) {
-	if p.fetcher == nil {
-		return nil, errNoFetcher
+	if err := p.mayAsk(ctx); err != nil {
+		return nil, err
 	}
-	p.fetches.Add(1)
+	p.a.counts.fetches.Add(1)
 	proof, err := p.fetcher.FetchKeys(ctx, b, keys)
 	if err == nil && proof == nil {
 		err = merkle.ErrProof
@@ -147,9 +166,8 @@ var lastKey = [merkle.KeySize]byte(bytes.Repeat([]byte{0xff}, merkle.KeySize))
 func (p *partial) fetchRange(ctx context.Context, b forks.Block, req merkle.RangeRequest) (proof *merkle.Proof, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	err = errNoFetcher
-	if p.fetcher != nil {
-		p.fetches.Add(1)
+	if err = p.mayAsk(ctx); err == nil {
+		p.a.counts.fetches.Add(1)
 		proof, _, err = p.fetcher.FetchRange(ctx, b, req)
 		if err == nil && proof == nil {
 			err = merkle.ErrProof
@@ -159,12 +177,12 @@ func (p *partial) fetchRange(ctx context.Context, b forks.Block, req merkle.Rang
 				err = fmt.Errorf("%w: it has no pair, and there may be some", merkle.ErrProof)
 			}
 			if err != nil {
-				p.rejected.Add(1)
+				p.a.counts.rejected.Add(1)
 			}
 		}
 	}
 	if err != nil {
-		p.failed.Add(1)
+		p.a.counts.failed.Add(1)
 		return nil, false, &FetchError{Block: b, Err: err}
 	}
 	return proof, more, nil
@@ -189,6 +207,9 @@ type flightKey struct {
 // once fetches keys, in ascending order, at a block, each once for all who ask for it
 // at the same time.
 func (p *partial) once(ctx context.Context, b forks.Block, keys [][merkle.KeySize]byte) (map[[merkle.KeySize]byte][]byte, error) {
+	if err := p.mayAsk(ctx); err != nil {
+		return nil, &FetchError{Block: b, Keys: len(keys), Err: err}
+	}
 	batches := p.join(b, keys)
 	defer p.leaveBatches(b, batches)
 	values := make(map[[merkle.KeySize]byte][]byte, len(keys))

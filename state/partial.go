@@ -29,8 +29,6 @@ type partial struct {
 	timeout time.Duration
 	anchor  forks.Block
 
-	fetches, rejected, failed, unkept atomic.Int64
-
 	// switching is kept for reading while a block is recorded as one of a partial store,
 	// and for writing while the store becomes complete.
 	switching sync.RWMutex
@@ -155,7 +153,7 @@ func (p *partial) absorb(proof *merkle.Proof) {
 	defer p.mu.Unlock()
 	for key, value := range proven(proof) {
 		if p.pendingBytes > mostPending {
-			p.unkept.Add(1)
+			p.a.counts.unkept.Add(1)
 			continue
 		}
 		if _, ok := p.pending[key]; !ok {
@@ -220,7 +218,7 @@ func (p *partial) writePending() {
 			return
 		}
 		if err := p.fill.Keep(p.unknown(changes), false); err != nil {
-			p.unkept.Add(int64(len(changes)))
+			p.a.counts.unkept.Add(int64(len(changes)))
 			p.a.log.Warn("keep what peers have given", zap.Int("entries", len(changes)), zap.Error(err))
 		}
 		p.mu.Lock()
@@ -245,26 +243,33 @@ func (p *partial) unknown(changes []checkpoint.Change) (list []checkpoint.Change
 	return list
 }
 
-// PartialStats describes a partial store, and what was fetched for it since it was
-// opened.
+// fetchCounts count since the Accessor was opened.
+type fetchCounts struct {
+	fetches, rejected, failed, unkept atomic.Int64
+}
+
+// PartialStats describes a partial store, and counts what was fetched for it since it
+// was opened.
 type PartialStats struct {
+	// Partial says that the store is partial now.
 	Partial bool
 	// Fetches counts requests for keys and ranges, Rejected answers that proved nothing,
 	// Failed what could not be had, Unkept entries that could not be written.
 	Fetches, Rejected, Failed, Unkept int64
-	// Pairs, Bytes and Covered are how far the fill is: see FillProgress.
+	// Pairs, Bytes and Covered are how far the fill is: see FillProgress. They are 0 in
+	// a complete store.
 	Pairs, Bytes int64
 	Covered      float64
 }
 
-// PartialStats describes a partial store; of a complete one it gives the zero value.
-func (a *Accessor) PartialStats() (s PartialStats) {
-	p := a.enter()
-	if p == nil {
-		return s
+// PartialStats describes a partial store. It does no I/O.
+func (a *Accessor) PartialStats() PartialStats {
+	c := &a.counts
+	s := PartialStats{Fetches: c.fetches.Load(), Rejected: c.rejected.Load(), Failed: c.failed.Load(), Unkept: c.unkept.Load()}
+	if p := a.enter(); p != nil {
+		defer p.leave()
+		s.Partial = true
+		s.Pairs, s.Bytes, s.Covered = p.fill.Spool().Progress()
 	}
-	defer p.leave()
-	s = PartialStats{Partial: true, Fetches: p.fetches.Load(), Rejected: p.rejected.Load(), Failed: p.failed.Load(), Unkept: p.unkept.Load()}
-	s.Pairs, s.Bytes, s.Covered = p.fill.Spool().Progress()
 	return s
 }

@@ -326,6 +326,33 @@ func TestPartialDerivedReads(t *testing.T) {
 	}
 }
 
+// Who answers peers doesn't ask them.
+func TestLocally(t *testing.T) {
+	_, n := grown(t, engines[0])
+	v, err := n.View(state.Locally(context.Background()), hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	asked := n.peers.asked.Load()
+	k := []byte(key("anchor 17"))
+	_, _, getErr := v.Get(k)
+	_, manyErr := v.MultiGet(state.Locally(context.Background()), [][]byte{k})
+	_, proveErr := v.Prove([][]byte{k})
+	_, rangeErr := v.ProveRange(merkle.RangeRequest{End: [merkle.KeySize]byte{0xff}, MaxSize: 100})
+	for what, err := range map[string]error{"get": getErr, "many": manyErr, "prove": proveErr, "range": rangeErr} {
+		if !errors.Is(err, state.ErrNotFetched) {
+			t.Errorf("%s: %v, want ErrNotFetched", what, err)
+		}
+	}
+	if value, _, err := v.Get([]byte(key("last writer"))); err != nil || string(value) != "elly" {
+		t.Errorf("what is here: %q, %v", value, err)
+	}
+	if more := n.peers.asked.Load() - asked; more != 0 {
+		t.Errorf("peers were asked %d times", more)
+	}
+}
+
 // A disk that fails costs readers nothing; it is counted, and asked for again. An
 // import writes nothing then.
 func TestAbsorbThatFails(t *testing.T) {
@@ -383,7 +410,7 @@ func TestFill(t *testing.T) {
 		if err := n.Fill(ctx, state.FillOptions{}); err != nil {
 			t.Errorf("fill a complete store: %v", err)
 		}
-		if left, _ := os.ReadDir(filepath.Join(n.cfg.Dir, "fill")); len(left) > 0 && v == nil {
+		if left, _ := os.ReadDir(filepath.Join(n.cfg.Dir, "fill")); len(left) > 0 {
 			t.Errorf("fill/ has %v", left)
 		}
 		c.grow("gina", "hugo")

@@ -403,15 +403,16 @@ func TestPartialLadder(t *testing.T) {
 	}
 }
 
-func partialRung(t *testing.T, nth int64, mode string) (fired bool) {
+func partialRung(t *testing.T, nth int64, mode string) bool {
 	var calls atomic.Int64
+	var fired atomic.Bool
 	opts := small
 	opts.FileHook = func(c checkpoint.FileCall) error {
 		if c.Applied != (mode == "succeeds and says it failed") {
 			return nil
 		}
 		if n := calls.Add(1); n == nth || n > nth && mode == "is the last one" {
-			fired = true
+			fired.Store(true)
 			return errDisk
 		}
 		return nil
@@ -432,11 +433,11 @@ func partialRung(t *testing.T, nth int64, mode string) (fired bool) {
 	h.opts.FileHook = nil
 	h.store, err = checkpoint.Open(h.dir, h.engine, h.opts)
 	if errors.Is(err, checkpoint.ErrEmpty) && len(held) == 0 {
-		return fired
+		return fired.Load()
 	}
 	if err != nil {
 		t.Errorf("open: %v", err)
-		return fired
+		return fired.Load()
 	}
 	defer h.store.Close()
 	for _, hash := range held {
@@ -452,15 +453,15 @@ func partialRung(t *testing.T, nth int64, mode string) (fired bool) {
 	if h.store.Partial() {
 		if err := fillSpool(h.store.Fill().Spool(), partialState(), 4, 1000); err != nil {
 			t.Errorf("fill again: %v", err)
-			return fired
+			return fired.Load()
 		}
 		if err := complete(h.store, h.store.Fill().Spool().Pairs()); err != nil {
 			t.Errorf("complete again: %v", err)
-			return fired
+			return fired.Load()
 		}
 	}
 	h.wantComplete()
-	return fired
+	return fired.Load()
 }
 
 // partialLife creates a partial store, holds blocks, fills and completes it, as far as

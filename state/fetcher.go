@@ -255,12 +255,34 @@ func (p *partial) join(b forks.Block, keys [][merkle.KeySize]byte) (batches []*b
 	}
 	go func() {
 		defer close(f.done)
-		f.values, f.err = p.fetch(ctx, p.a.branch(b), f.keys, p.absorb)
+		f.values, f.err = p.fetchUnknown(ctx, b, f.keys)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.landLocked(b, f)
 	}()
 	return append(batches, f)
+}
+
+// fetchUnknown fetches those of keys that an earlier fetch has not brought since they
+// were looked for.
+func (p *partial) fetchUnknown(ctx context.Context, b forks.Block, keys [][merkle.KeySize]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	var unknown [][merkle.KeySize]byte
+	var at []int
+	for i, key := range keys {
+		value, err := p.here(b, key[:])
+		if gap := (*merkle.MissingError)(nil); errors.As(err, &gap) {
+			unknown, at = append(unknown, key), append(at, i)
+		} else if err != nil {
+			return nil, err
+		}
+		values[i] = value
+	}
+	got, err := p.fetch(ctx, p.a.branch(b), unknown, p.absorb)
+	for i, value := range got {
+		values[at[i]] = value
+	}
+	return values, err
 }
 
 // landLocked lets the next reader fetch again.

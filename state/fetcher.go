@@ -24,8 +24,14 @@ type Fetcher interface {
 	// takes it, and whether there may be more.
 	FetchRange(ctx context.Context, at forks.Block, req merkle.RangeRequest) (p *merkle.Proof, more bool, err error)
 	// FetchBlocks gives descendants of a block that peers hold, parents before children,
-	// most bytes of them, about; none where they hold none.
+	// most bytes of them, about; none where they hold none. Each states its PostRoot.
 	FetchBlocks(ctx context.Context, above forks.Hash, most int) ([]*Block, error)
+}
+
+// BlockRefuser is what a Fetcher may be as well: it is told which of the blocks that it
+// gave were refused, and why, since only an import can tell a write set that is wrong.
+type BlockRefuser interface {
+	RefuseBlock(b *Block, why error)
 }
 
 // DefaultFetchTimeout is how long one fetch takes at most.

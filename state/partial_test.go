@@ -600,6 +600,29 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// A wrong write set is refused, and the blocks are asked for again.
+func TestCatchUpWithALiar(t *testing.T) {
+	c := newChain(t, engines[0], small)
+	n := c.newcomer(t, small)
+	c.grow("alfred", "benny", "chase", "dian", "elly")
+	if err := n.Fill(context.Background(), state.FillOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.peers.be(lying)
+	if blocks, err := n.CatchUp(context.Background(), nil); blocks != 4 || err != nil {
+		t.Fatalf("%d blocks, %v", blocks, err)
+	}
+	if got := n.peers.refusals.Load(); got != 2 {
+		t.Errorf("%d blocks were refused, want 2", got)
+	}
+	n.wantComplete()
+	n.peers.refusals.Store(-100)
+	c.grow("elly", "fred")
+	if blocks, err := n.CatchUp(context.Background(), nil); blocks != 0 || !errors.Is(err, state.ErrNotFetched) || !errors.Is(err, state.ErrWrongRoot) {
+		t.Errorf("from a liar alone: %d blocks, %v", blocks, err)
+	}
+}
+
 func TestSyncInBackground(t *testing.T) {
 	c, n := grown(t, engines[0])
 	c.grow("elly", "fred")

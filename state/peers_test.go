@@ -39,6 +39,8 @@ type peers struct {
 	pairs  atomic.Int64 // given in ranges
 	hold   atomic.Pointer[chan struct{}]
 
+	refusals atomic.Int64 // of blocks
+
 	mu  sync.Mutex // guards rng
 	rng *rand.Rand
 }
@@ -132,12 +134,18 @@ func (p *peers) FetchBlocks(ctx context.Context, above forks.Hash, most int) (li
 				out.Puts = append(out.Puts, c)
 			}
 		}
+		if n := p.refusals.Load(); manner(p.manner.Load()) == lying && n < 2 {
+			out.Puts = append(out.Puts, put(key("lie"), 1))
+		}
 		if list = append(list, out); size > most || len(list) == 3 {
 			break
 		}
 	}
 	return list, nil
 }
+
+// RefuseBlock implements state.BlockRefuser: after two refusals the liar is banned.
+func (p *peers) RefuseBlock(*state.Block, error) { p.refusals.Add(1) }
 
 // lies are all that can be wrong about a proof.
 var lies = []struct {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,9 +55,9 @@ const catchUpBytes = 4 << 20
 // CatchUp imports the blocks above finalized that peers hold, and gives how many were
 // new. Each is checked as any import: by its header, where it has one, its parent, and
 // its roots. But that it is a block of the chain peers alone say, and what the newest
-// one of a branch wrote: the Fetcher asks only peers that are trusted so far. A block
-// that is refused is left out, with its descendants. Errors: ErrNotFetched, and the
-// store's.
+// one of a branch wrote: the Fetcher asks only peers that are trusted so far. Where a
+// block is refused, others are asked for it (see BlockRefuser). Errors: ErrNotFetched,
+// and the store's.
 func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks int, err error) {
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
@@ -81,10 +82,10 @@ func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks i
 		above := tips[len(tips)-1]
 		tips = tips[:len(tips)-1]
 		fresh, err := a.catchUpAbove(ctx, above, imported)
+		blocks += len(fresh)
 		if err != nil {
 			return blocks, fmt.Errorf("catch up: %w", err)
 		}
-		blocks += len(fresh)
 		tips = append(tips, a.leavesOf(fresh)...)
 	}
 	return blocks, nil
@@ -102,37 +103,58 @@ func (a *Accessor) leavesOf(blocks []forks.Hash) (leaves []forks.Hash) {
 	return leaves
 }
 
+// mostRefusals is how often blocks are asked for again where one was refused: another
+// peer may give the right one.
+const mostRefusals = 4
+
 // catchUpAbove fetches and imports descendants of a block, and gives the new ones.
 func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, imported func(Result)) (fresh []forks.Hash, err error) {
-	fetching, cancel := context.WithTimeout(ctx, a.fetchTimeout)
-	list, err := a.fetcher.FetchBlocks(fetching, above, catchUpBytes)
-	cancel()
-	if err != nil {
-		return nil, fmt.Errorf("%w: blocks above %s: %w", ErrNotFetched, above, err)
-	}
-	for _, b := range list {
-		if b == nil {
-			continue
+	for range mostRefusals {
+		fetching, cancel := context.WithTimeout(ctx, a.fetchTimeout)
+		list, fetchErr := a.fetcher.FetchBlocks(fetching, above, catchUpBytes)
+		cancel()
+		if fetchErr != nil {
+			return fresh, fmt.Errorf("%w: blocks above %s: %w", ErrNotFetched, above, fetchErr)
 		}
-		given := *b
-		given.Owner = "sync"
-		res, err := a.Import(ctx, &given)
-		switch {
-		case err == nil:
-		case refusedBlock(err):
-			a.log.Warn("refuse a block of a peer", zap.Stringer("block", b.Hash), zap.Error(err))
-			continue
-		default:
-			return fresh, err
-		}
-		if !res.Held {
-			fresh = append(fresh, res.Block.Hash)
-			if imported != nil {
-				imported(res)
+		var refused error
+		for _, b := range list {
+			res, err := a.importOf(ctx, b)
+			switch {
+			case refusedBlock(err):
+				refused = cmp.Or(refused, err)
+				continue
+			case err != nil:
+				return fresh, err
+			case !res.Held:
+				fresh = append(fresh, res.Block.Hash)
+				if imported != nil {
+					imported(res)
+				}
 			}
 		}
+		if refused == nil {
+			return fresh, nil
+		}
+		err = fmt.Errorf("%w: a block above %s: %w", ErrNotFetched, above, refused)
 	}
-	return fresh, nil
+	return fresh, err
+}
+
+// importOf imports a block of a peer.
+func (a *Accessor) importOf(ctx context.Context, b *Block) (Result, error) {
+	if b == nil || b.PostRoot == nil {
+		return Result{}, fmt.Errorf("%w: a peer's, without its root", ErrInvalid)
+	}
+	given := *b
+	given.Owner = "sync"
+	res, err := a.Import(ctx, &given)
+	if refusedBlock(err) {
+		a.log.Warn("refuse a block of a peer", zap.Stringer("block", b.Hash), zap.Error(err))
+		if f, ok := a.fetcher.(BlockRefuser); ok && !errors.Is(err, ErrUnknownParent) {
+			f.RefuseBlock(b, err)
+		}
+	}
+	return res, err
 }
 
 // refusedBlock says whether an error is about the block, not about the store.

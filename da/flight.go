@@ -290,7 +290,7 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 // is about one peer, and not about the caller.
 func (fl *flight) unavailable(why error) error {
 	if fl.last != nil {
-		return fmt.Errorf("%w: %w (last: %v)", ErrUnavailable, why, fl.last)
+		return fmt.Errorf("%w: %w (last: %s)", ErrUnavailable, why, fl.last.Error())
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, why)
 }

@@ -51,7 +51,11 @@ func (h *half) await(deadline time.Time, try func() bool) error {
 		h.mu.Unlock()
 		var timer <-chan time.Time
 		if !deadline.IsZero() {
-			t := time.NewTimer(time.Until(deadline))
+			left := time.Until(deadline)
+			if left <= 0 {
+				return os.ErrDeadlineExceeded
+			}
+			t := time.NewTimer(left)
 			defer t.Stop()
 			timer = t.C
 		}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package da
+
+const raceEnabled = false

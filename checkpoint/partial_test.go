@@ -100,7 +100,9 @@ func fillSpool(sp *checkpoint.Spool, state map[string]string, page, answers int)
 
 // complete completes a store; each block's record of the trie is its name.
 func complete(s *checkpoint.Store, pairs iter.Seq2[checkpoint.Pair, error]) error {
-	trie := func(yield func(checkpoint.Pair) bool) { yield(checkpoint.Pair{Key: []byte("t"), Value: []byte("anchor")}) }
+	trie := func(yield func(checkpoint.Pair) bool) {
+		yield(checkpoint.Pair{Key: []byte("t"), Value: []byte("anchor")})
+	}
 	c, err := s.BeginCompletion(context.Background(), pairs, trie)
 	if err != nil {
 		return err

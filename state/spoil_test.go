@@ -133,6 +133,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
 		os.Exit(occupant(os.Getenv(envEngine), dir))
 	}
+	if dir := os.Getenv(envFill); dir != "" {
+		os.Exit(fillUntilKilled(dir))
+	}
 	os.Exit(m.Run())
 }
 

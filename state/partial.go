@@ -217,7 +217,11 @@ func (p *partial) writePending() {
 		if len(changes) == 0 {
 			return
 		}
-		if err := p.fill.Keep(p.unknown(changes), false); err != nil {
+		err := p.fill.Keep(p.unknown(changes), false)
+		if errors.Is(err, checkpoint.ErrClosed) {
+			return // the store is complete by now
+		}
+		if err != nil {
 			p.a.counts.unkept.Add(int64(len(changes)))
 			p.a.log.Warn("keep what peers have given", zap.Int("entries", len(changes)), zap.Error(err))
 		}

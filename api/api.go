@@ -33,6 +33,8 @@ import (
 type Core interface {
 	Stats() state.Stats
 	Ready() error
+	Partial() bool
+	PartialStats() state.PartialStats
 	Limits() state.Limits
 	Commitment() state.Commitment
 
@@ -94,6 +96,10 @@ type Options struct {
 	// Ready gives a reason why the service isn't ready beside those that the core
 	// knows, such as that it is stopping; nil for none.
 	Ready func() error
+	// Peers says who this sidecar is among its peers, for GET /v1/status. Default: nobody.
+	Peers func() Peers
+	// Items are where items are got by their hash, and put. Default: there are none.
+	Items Items
 	// BodyTime is how long a body may take beside the second that each MiB of it may.
 	// Default 10 s.
 	BodyTime time.Duration
@@ -120,6 +126,7 @@ type Server struct {
 
 	bodies      budget
 	answers     budget
+	items       budget // of items that are fetched or sent
 	clients     clients
 	replays     replays
 	streams     atomic.Int64 // requests of endless routes
@@ -169,6 +176,7 @@ func New(core Core, opts Options) (*Server, error) {
 	s.bodies.init(limits.Bodies, min(limits.Body, limits.Bodies/4*3))
 	s.replays.init(&s.limits)
 	s.answers.init(answersAtOnce*limits.Answer, 0)
+	s.items.init(itemsAtOnce*MaxItem, itemsAtOnce/4*MaxItem)
 	s.closing, s.close = context.WithCancel(context.Background())
 	if core != nil {
 		s.setCore(core)

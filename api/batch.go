@@ -157,12 +157,12 @@ func (c *call) getBatch() error {
 			return err
 		}
 		defer c.s.views.release(v)
+		var slowest state.Tier
 		for done := 0; done < len(keys) && err == nil; done += batchStep {
 			var tier state.Tier
 			tier, err = v.Each(ctx, keys[done:min(done+batchStep, len(keys))], visit)
-			if name := tier.String(); c.tier == "" || c.tier == "cache" {
-				c.tier = name
-			}
+			slowest = max(slowest, tier)
+			c.tier = tierName(slowest)
 		}
 		return err
 	})

@@ -9,3 +9,6 @@ func (s *Server) OpenViews() int {
 	defer s.views.mu.Unlock()
 	return len(s.views.open)
 }
+
+// FillOf is fillOf.
+var FillOf = fillOf

@@ -223,7 +223,7 @@ func (c *call) pin(b forks.Block, owner string, lasts time.Duration, directory, 
 // without, unless the client asked for it.
 func (c *call) pinDirectory(id string, asked bool) error {
 	_, err := c.core.PinDirectory(c.r.Context(), id, c.s.opts.PinAccess)
-	if !errors.Is(err, state.ErrAccess) && !errors.Is(err, state.ErrLinks) {
+	if !errors.Is(err, state.ErrAccess) && !errors.Is(err, state.ErrLinks) && (asked || !errors.Is(err, state.ErrPartial)) {
 		return err
 	}
 	c.s.log.Warn("a pin can't have a directory", zap.String("pin", id), zap.Error(err))

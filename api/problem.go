@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -74,6 +75,7 @@ var kinds = map[string]kind{
 	"absent-key":             {404, "The state has no such key"},
 	"unknown-draft":          {404, "No such draft"},
 	"unknown-pin":            {404, "No such pin"},
+	"unknown-item":           {404, "Nobody who could be asked has the item"},
 	"no-changes":             {404, "The anchor has a whole state, no changes"},
 	"method-not-allowed":     {405, "The path has no such method"},
 	"not-acceptable":         {406, "The answer has no such form"},
@@ -104,6 +106,8 @@ var kinds = map[string]kind{
 	"internal":               {500, "Something is wrong with the server or its disk"},
 	"undecided":              {500, "Whether the block is held is known after a restart"},
 	"unavailable":            {503, "The state can't be reached now"},
+	"partial":                {503, "That needs the whole state, which isn't here yet"},
+	"not-fetched":            {503, "What is missing here could not be had from peers"},
 	"busy":                   {503, "The server has too much to do"},
 	"read-only":              {503, "The store can't be written to"},
 	"no-store":               {503, "The store is empty"},
@@ -156,6 +160,9 @@ var kindOf = []struct {
 	err  error
 	kind string
 }{
+	{state.ErrNotFetched, "not-fetched"}, // whatever peers said beside
+	{ErrUnknownItem, "unknown-item"},
+	{state.ErrPartial, "partial"},
 	{state.ErrBadName, "bad-block-id"},
 	{state.ErrAmbiguous, "ambiguous-block"},
 	{state.ErrUnknownParent, "unknown-block"},
@@ -202,11 +209,32 @@ func faultOf(err error) *fault {
 	for _, k := range kindOf {
 		if errors.Is(err, k.err) {
 			f = newFault(k.kind, "%v", err)
-			f.members(err)
+			switch k.kind {
+			case "not-fetched": // what it wraps is about the peers
+				f.Detail = clipped(f.Detail)
+			case "partial":
+				f.retry = partialRetry
+			default:
+				f.members(err)
+			}
 			return f
 		}
 	}
 	return newFault("internal", "the log says what it is")
+}
+
+// partialRetry is when to come back for what needs the whole state.
+const partialRetry = 10 * time.Second
+
+// mostTold is the most bytes of an error's text that peers may have had a part in.
+const mostTold = 512
+
+// clipped shortens such a text.
+func clipped(text string) string {
+	if len(text) > mostTold {
+		text = text[:mostTold] + "…"
+	}
+	return strings.ToValidUTF8(text, "�")
 }
 
 // members fills in what the error's type carries.

@@ -120,7 +120,7 @@ func (c *call) prove(b forks.Block, keys [][]byte, req *merkle.RangeRequest, mem
 		return nil, err
 	}
 	defer v.Close()
-	c.tier = "checkpoint"
+	c.tier = c.wholeTier()
 	if req != nil {
 		s, err = v.ProveRangeWithin(*req, memory.bound())
 	} else {

@@ -118,7 +118,7 @@ func (c *call) getScan() error {
 		return err
 	}
 	defer v.Close()
-	c.tier = state.TierCheckpoint.String()
+	c.tier = c.wholeTier()
 	if form == typeLines {
 		return c.streamScan(v, o)
 	}

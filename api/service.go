@@ -1,9 +1,13 @@
 package api
 
 import (
+	"math"
 	"net/http"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"accessor/api/access"
+	"accessor/state"
 )
 
 // serviceRoutes are those about the service itself.
@@ -96,6 +100,46 @@ type Status struct {
 	DiskBudget  int64  `json:"disk_budget" doc:"0 for none"`
 	OldestEvent uint64 `json:"oldest_event" doc:"position of the oldest event that is kept; 0 where there is none"`
 	NewestEvent uint64 `json:"newest_event" doc:"position of the newest one"`
+	Partial     bool   `json:"partial" doc:"the anchor's whole state isn't here yet: peers are asked for what is missing"`
+	Fill        *Fill  `json:"fill"`
+
+	PeerID        string   `json:"peer_id,omitempty" doc:"of this sidecar among its peers; missing where it has none"`
+	PeerAddresses []string `json:"peer_addresses,omitempty" nullable:"false" doc:"multiaddresses at which peers reach it"`
+}
+
+// TransformSchema says what Go's types can't: a fill is null where there is none.
+func (Status) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	if p := s.Properties["fill"]; p != nil && len(p.OneOf) == 0 {
+		null := nullable(p)
+		null.Description = "how much of the anchor's state is here; null where all is"
+		s.Properties["fill"] = null
+	}
+	return s
+}
+
+// Fill is how far a partial store is.
+type Fill struct {
+	Done int64 `json:"done" doc:"pairs of the anchor's state that are here"`
+	Of   int64 `json:"of" doc:"how many it has about, by those; 0 while that can't be said"`
+}
+
+// fillOf gives how far a partial store is; nil for a complete one.
+func fillOf(st state.PartialStats) *Fill {
+	if !st.Partial {
+		return nil
+	}
+	out := Fill{Done: st.Pairs}
+	if st.Covered > 0 {
+		most := float64(math.MaxInt64 / 2)
+		out.Of = max(out.Done, int64(min(math.Round(float64(st.Pairs)/st.Covered), most)))
+	}
+	return &out
+}
+
+// Peers is who a sidecar is among its peers.
+type Peers struct {
+	ID        string
+	Addresses []string
 }
 
 // getStatus is GET /v1/status.
@@ -111,7 +155,13 @@ func (c *call) getStatus() error {
 		out.Blocks, out.Leaves, out.Drafts, out.Pins, out.Locks = st.Blocks, st.Leaves, st.Drafts, st.Pins, st.Locks
 		out.Importing, out.CacheReady = st.Importing, st.CacheReady
 		out.DiskBytes, out.DiskBudget = st.DiskBytes, st.DiskBudget
+		partial := c.core.PartialStats()
+		out.Partial, out.Fill = partial.Partial, fillOf(partial)
 		out.OldestEvent, out.NewestEvent = st.OldestEvent, st.NewestEvent
+	}
+	if c.s.opts.Peers != nil {
+		peers := c.s.opts.Peers()
+		out.PeerID, out.PeerAddresses = peers.ID, peers.Addresses
 	}
 	return c.json(http.StatusOK, out)
 }

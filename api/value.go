@@ -63,7 +63,7 @@ func (c *call) getValue() error {
 	}()
 	value, present, tier, err := v.AppendGetTier(c.r.Context(), (*buf)[:0], key)
 	*buf = value
-	c.tier = tier.String()
+	c.tier = tierName(tier)
 	switch {
 	case err != nil:
 		return err
@@ -75,6 +75,26 @@ func (c *call) getValue() error {
 	n := len(value)
 	*buf = appendValue(value, key, value, b)
 	return c.bytes(http.StatusOK, typeJSON, (*buf)[n:])
+}
+
+// tierPeers is the tier of what came from peers.
+const tierPeers = "peers"
+
+// tierName is how an answer names the tier that served it.
+func tierName(t state.Tier) string {
+	if t == state.TierPeer {
+		return tierPeers
+	}
+	return t.String()
+}
+
+// wholeTier is the tier of an answer that takes more than keys: of a partial state,
+// peers give it, or have given what it is made of.
+func (c *call) wholeTier() string {
+	if c.core.Partial() {
+		return tierPeers
+	}
+	return state.TierCheckpoint.String()
 }
 
 // appendValue appends the JSON of a Value.

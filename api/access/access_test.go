@@ -69,9 +69,9 @@ func TestRoles(t *testing.T) {
 // TestActions writes out who may what as the issue of the API says it.
 func TestActions(t *testing.T) {
 	every := "see-locks read-blocks read-events read-metrics "
-	reader := every + "read-state pin pin-directory "
+	reader := every + "read-state read-items pin pin-directory "
 	for role, want := range map[Role]string{
-		Importing: reader + "import set-anchor set-head finalize use-drafts commit-draft",
+		Importing: reader + "import set-anchor put-item set-head finalize use-drafts commit-draft",
 		Producing: reader + "use-drafts commit-draft",
 		Refining:  reader,
 		Auditing:  reader,
@@ -350,7 +350,7 @@ func TestClient(t *testing.T) {
 func TestClientMay(t *testing.T) {
 	far := Client{Roles: All, TCP: true, NoImport: true}
 	for a := Action(1); a < actionsEnd; a++ {
-		want := a != Import && a != SetAnchor && a != CommitDraft
+		want := a != Import && a != SetAnchor && a != CommitDraft && a != PutItem
 		if far.May(a) != want {
 			t.Errorf("%s without imports: %v", a, !want)
 		}

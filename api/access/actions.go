@@ -36,6 +36,10 @@ const (
 	// ReadState reads values, scans, diffs, histories and proofs: also needed is
 	// that Table.MayRead each key.
 	ReadState
+	// ReadItems reads items by their hash: who knows that may have what it is of.
+	ReadItems
+	// PutItem has the store keep an item.
+	PutItem
 	// ReadBlocks lists the tree: hashes, slots and roots.
 	ReadBlocks
 	// ReadEvents follows what happens to the tree.
@@ -70,6 +74,8 @@ var allowed = [actionsEnd]Roles{
 	DropAnyPin:   Of(Operator),
 	SeeLocks:     everyone,
 	ReadState:    activities,
+	ReadItems:    activities,
+	PutItem:      Of(Importing),
 	ReadBlocks:   everyone,
 	ReadEvents:   everyone,
 	ReadMetrics:  everyone,
@@ -94,6 +100,8 @@ var actionNames = [actionsEnd]string{
 	DropAnyPin:   "drop-any-pin",
 	SeeLocks:     "see-locks",
 	ReadState:    "read-state",
+	ReadItems:    "read-items",
+	PutItem:      "put-item",
 	ReadBlocks:   "read-blocks",
 	ReadEvents:   "read-events",
 	ReadMetrics:  "read-metrics",
@@ -113,8 +121,10 @@ func (a Action) Roles() Roles {
 	return allowed[a]
 }
 
-// imports says whether the action brings blocks or state into the store.
-func (a Action) imports() bool { return a == Import || a == SetAnchor || a == CommitDraft }
+// imports says whether the action brings blocks, state or items into the store.
+func (a Action) imports() bool {
+	return a == Import || a == SetAnchor || a == CommitDraft || a == PutItem
+}
 
 // String gives the action's name, such as read-state.
 func (a Action) String() string {

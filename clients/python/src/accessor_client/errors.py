@@ -11,10 +11,11 @@ __all__ = [
     "BadRequest", "Busy", "ClientGone", "Closing", "Conflict", "ConnectionFailed", "Deadline", "DraftCommitting",
     "DraftOver", "Forbidden", "ForbiddenHost", "ForbiddenItem", "ForbiddenOrigin", "ForbiddenPeer", "HttpVersion",
     "InternalError", "InvalidAnchor", "InvalidBlock", "Locked", "MethodNotAllowed", "NoChanges", "NoDirectory",
-    "NoRoots", "NoStore", "NotAcceptable", "NotDescendant", "NotEmpty", "NotFound", "NotReady", "OutOfSpace",
-    "PriorRoot", "Pruned", "ReadOnly", "ReplayLimit", "Reserved", "SlotOrder", "SlowBody", "TargetTooLong",
+    "NoRoots", "NoStore", "NotAcceptable", "NotDescendant", "NotEmpty", "NotFetched", "NotFound", "NotReady",
+    "OutOfSpace", "PartialState", "PriorRoot", "Pruned", "ReadOnly", "ReplayLimit", "Reserved", "SlotOrder", "SlowBody", "TargetTooLong",
     "TooLarge", "TooManyConnections", "TooManyDrafts", "TooManyPins", "TooManyRequests", "Unauthenticated",
-    "Unavailable", "Undecided", "UnknownBlock", "UnknownDraft", "UnknownPin", "UnsupportedMediaType", "WrongRoot",
+    "Unavailable", "Undecided", "UnknownBlock", "UnknownDraft", "UnknownItem", "UnknownPin", "UnsupportedMediaType",
+    "WrongRoot",
 ]
 
 
@@ -127,6 +128,11 @@ class UnknownDraft(AccessorError):
 class UnknownPin(AccessorError):
     """It ended, or never was."""
     kind = "unknown-pin"
+
+
+class UnknownItem(AccessorError):
+    """Nobody who could be asked has the item."""
+    kind = "unknown-item"
 
 
 class NoChanges(AccessorError):
@@ -277,6 +283,16 @@ class Undecided(AccessorError):
 class Unavailable(AccessorError):
     """No checkpoint can be used to reach the state."""
     kind = "unavailable"
+
+
+class PartialState(AccessorError):
+    """That needs the whole state, which isn't there yet."""
+    kind = "partial"
+
+
+class NotFetched(AccessorError):
+    """What is missing could not be had from peers; it says nothing of whether it exists."""
+    kind = "not-fetched"
 
 
 class Busy(AccessorError):

@@ -1,0 +1,132 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/crypto/blake2b"
+
+	"accessor/api/access"
+	"accessor/forks"
+)
+
+// Items are where items (preimages, bundles, segments) are got and kept by their
+// BLAKE2b-256 hash. Its methods are safe for concurrent use, and end with their context.
+type Items interface {
+	// Fetch gives an item: of at most MaxItem bytes, the caller's, and not to be waited
+	// for for ever. Errors: ErrUnknownItem where nobody has it; state.ErrNotFetched where
+	// it isn't here, and peers can't be asked or don't answer.
+	Fetch(ctx context.Context, hash forks.Hash) ([]byte, error)
+	// Put keeps an item, whose hash was checked. The item is the caller's again when it
+	// returns. Errors: state.ErrTooLarge where it could not be kept however empty the
+	// place were; state.ErrNoSpace.
+	Put(ctx context.Context, hash forks.Hash, item []byte) error
+}
+
+// MaxItem is the most bytes of an item.
+const MaxItem = 16 << 20
+
+// itemsAtOnce is how many items are fetched at a time. They have a budget of their own:
+// peers may be slow, and nobody's reads of states wait for them.
+const itemsAtOnce = 16
+
+// ErrUnknownItem: nobody who could be asked has the item.
+var ErrUnknownItem = errors.New("nobody who could be asked has the item")
+
+// errItem: Items gave what it should not.
+var errItem = errors.New("not the item that was asked for")
+
+// itemRoutes are those of items.
+func (s *Server) itemRoutes() []route {
+	hash := param{
+		in: "path", name: "hash", text: "BLAKE2b-256 of the item, 64 hex digits", required: true,
+		schema: textSchema("^(0x)?[0-9a-fA-F]{64}$", 66),
+	}
+	list := []route{{
+		method: http.MethodGet, path: "/v1/da/{hash}", action: access.ReadItems, noCore: true, serve: (*call).getItem,
+		doc: doc{
+			id: "getItem", tag: "items", summary: "An item by its hash: a preimage, bundle or segment", params: []param{hash},
+			text:    "It comes from here, else from peers, and is checked by its hash. It has 16 MiB at most.",
+			answers: []answer{{status: 200, forms: []media{{name: typeBinary}}}, notModified},
+		},
+	}}
+	if s.opts.Items != nil {
+		list = append(list, route{
+			method: http.MethodPut, path: "/v1/da/{hash}", action: access.PutItem, noCore: true, serve: (*call).putItem,
+			doc: doc{
+				id: "putItem", tag: "items", summary: "Keep an item, for a time, for readers here and for peers", params: []param{hash},
+				body:    []media{{name: typeBinary}},
+				answers: []answer{{status: http.StatusNoContent}},
+			},
+		})
+	}
+	return list
+}
+
+// itemHash is the one that the path names.
+func (c *call) itemHash() (forks.Hash, error) {
+	h, err := forks.ParseHash(c.r.PathValue("hash"))
+	if err != nil {
+		return h, badRequest("not an item's hash: %v", err)
+	}
+	return h, nil
+}
+
+// getItem is GET /v1/da/{hash}.
+func (c *call) getItem() error {
+	h, err := c.itemHash()
+	if err != nil {
+		return err
+	}
+	if _, err := c.accepts(typeBinary); err != nil {
+		return err
+	}
+	items := c.s.opts.Items
+	if items == nil {
+		return newFault("not-fetched", "this sidecar keeps no items, and has no peers to ask for them")
+	}
+	c.tier = "items"
+	if c.tagged(`"`+h.String()+`"`, "", true) {
+		return nil
+	}
+	memory := c.s.items.stake(c.who(), c.client.May(access.Import))
+	defer memory.end()
+	if err := memory.take(c.r.Context(), MaxItem); err != nil { // its size is known when it is here
+		return err
+	}
+	item, err := items.Fetch(c.r.Context(), h)
+	switch {
+	case err != nil:
+		return err
+	case len(item) > MaxItem || forks.Hash(blake2b.Sum256(item)) != h:
+		return fmt.Errorf("%w: %d bytes for %s", errItem, len(item), h)
+	}
+	if spare := memory.n - int64(len(item)); spare > 0 {
+		memory.giveBack(spare)
+	}
+	return c.bytes(http.StatusOK, typeBinary, item)
+}
+
+// putItem is PUT /v1/da/{hash}.
+func (c *call) putItem() error {
+	h, err := c.itemHash()
+	if err != nil {
+		return err
+	}
+	if _, err := c.bodyForm(typeBinary); err != nil {
+		return err
+	}
+	c.tier = "items"
+	err = c.body(MaxItem, func(item []byte) error {
+		if got := forks.Hash(blake2b.Sum256(item)); got != h {
+			return badBody("the item's hash is %s", got)
+		}
+		return c.s.opts.Items.Put(c.r.Context(), h, item)
+	})
+	if err != nil {
+		return err
+	}
+	return c.done()
+}

@@ -313,6 +313,9 @@ func missing(v reflect.Value) string {
 				return name
 			}
 		}
+		if strings.HasSuffix(field.Tag.Get("json"), ",omitempty") {
+			continue
+		}
 		if field.Type.Kind() == reflect.Slice && field.Type != reflect.TypeFor[hexBytes]() && v.Field(i).IsNil() {
 			return field.Name
 		}

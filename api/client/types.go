@@ -152,6 +152,19 @@ type Status struct {
 	// Positions of the events that are kept; 0 where there are none.
 	OldestEvent uint64 `json:"oldest_event"`
 	NewestEvent uint64 `json:"newest_event"`
+	// Partial says that the anchor's whole state isn't there yet: peers are asked for what
+	// is missing.
+	Partial bool  `json:"partial"`
+	Fill    *Fill `json:"fill"` // nil where all is there
+	// Who the sidecar is among its peers; empty where it has none.
+	PeerID        string   `json:"peer_id,omitempty"`
+	PeerAddresses []string `json:"peer_addresses,omitempty"` // multiaddresses
+}
+
+// Fill is how far a partial store is.
+type Fill struct {
+	Done int64 `json:"done"` // pairs of the anchor's state that are there
+	Of   int64 `json:"of"`   // how many it has about; 0 while that can't be said
 }
 
 // hexBytes are bytes that JSON has in hex; null is nil.

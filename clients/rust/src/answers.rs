@@ -266,6 +266,13 @@ answers! {
         /// A checkpoint to open read-only while the pin lasts.
         directory: Option<String>,
     }
+    /// How far a partial store is.
+    Fill {
+        /// Pairs of the anchor's state that are there.
+        done: u64,
+        /// How many it has about; 0 while that can't be said.
+        of: u64,
+    }
     /// What store, tree and drafts are like.
     Status {
         /// The server's version.
@@ -304,6 +311,14 @@ answers! {
         oldest_event: u64,
         /// The position of the newest one.
         newest_event: u64,
+        /// Whether peers are asked for what is missing of the anchor's state.
+        partial: bool,
+        /// How much of it is there; `None` where all is.
+        fill: Option<Fill>,
+        /// Who the sidecar is among its peers.
+        peer_id: Option<String>,
+        /// Multiaddresses at which they reach it.
+        peer_addresses: Option<Vec<String>>,
     }
     /// What happened to the store (docs/EVENTS.md).
     Event {

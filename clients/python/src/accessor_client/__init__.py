@@ -14,8 +14,8 @@ from .client import Client
 from .errors import *
 from .http import signer
 from .model import (
-    About, Block, BlockInfo, BlockName, Changes, Diff, Difference, DraftInfo, Event, Finalized, History, Holder,
-    Imported, Key, Lock, Locks, LockTold, Obstacle, PinInfo, Reservation, Status, Tree, Version, WalkBack,
+    About, Block, BlockInfo, BlockName, Changes, Diff, Difference, DraftInfo, Event, Fill, Finalized, History,
+    Holder, Imported, Key, Lock, Locks, LockTold, Obstacle, PinInfo, Reservation, Status, Tree, Version, WalkBack,
 )
 from .proof import Proof, Proved, item_key
 from .streams import ImportResult
@@ -25,8 +25,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "About", "AsyncClient", "AsyncDraft", "AsyncEvents", "AsyncPin", "AsyncView", "Block", "BlockInfo", "BlockName",
-    "Changes", "Client", "Diff", "Difference", "Draft", "DraftInfo", "Event", "Events", "Finalized", "History",
-    "Holder", "ImportResult", "Imported", "Key", "Lock", "LockTold", "Locks", "Obstacle", "Pin", "PinInfo", "Proof",
+    "Changes", "Client", "Diff", "Difference", "Draft", "DraftInfo", "Event", "Events", "Fill", "Finalized",
+    "History", "Holder", "ImportResult", "Imported", "Key", "Lock", "LockTold", "Locks", "Obstacle", "Pin", "PinInfo", "Proof",
     "Proved", "Reservation", "Status", "Tree", "Version", "View", "WalkBack", "item_key", "signer",
 ]
 __all__ += errors.__all__

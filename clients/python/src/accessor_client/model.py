@@ -271,6 +271,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Fill:
+    """How far a partial store is."""
+
+    done: int  #: pairs of the anchor's state that are there
+    of: int  #: how many it has about; 0 while that can't be said
+
+
+@dataclass(frozen=True)
 class Status:
     """What store, tree and drafts are like."""
 
@@ -292,6 +300,10 @@ class Status:
     finalized: Optional[About] = None
     head: Optional[About] = None
     reason: Optional[str] = None
+    partial: bool = False  #: peers are asked for what is missing of the anchor's state
+    fill: Optional[Fill] = None  #: None where all is there
+    peer_id: Optional[str] = None  #: of the sidecar among its peers
+    peer_addresses: Optional[List[str]] = None  #: multiaddresses
 
 
 @dataclass(frozen=True)

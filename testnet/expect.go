@@ -1,0 +1,225 @@
+package testnet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"accessor/forks"
+)
+
+func (r *run) slotNow() forks.Slot { return forks.Slot(r.slot) }
+
+// check is what an expectation asks of a node that is up; an error says what is not so.
+type check func(ctx context.Context, r *run, n *node) error
+
+// counts are what can be compared with a number.
+var counts = map[string]func(*Result) int{
+	"nodes":      func(r *Result) int { return r.Nodes },
+	"blocks":     func(r *Result) int { return r.Blocks },
+	"forks":      func(r *Result) int { return r.Forks },
+	"walkbacks":  func(r *Result) int { return r.WalkBacks },
+	"kills":      func(r *Result) int { return r.Kills },
+	"partitions": func(r *Result) int { return r.Partitions },
+	"reads":      func(r *Result) int { return r.ReadsChecked },
+}
+
+// parseExpect: expect agree; expect head|held|missing|state BLOCK; each with [on
+// NODES]; expect COUNT = N, or >=, <=
+func parseExpect(a *wording) (action, error) {
+	what := a.next()
+	if count, ok := counts[what]; ok {
+		return parseCount(a, what, count)
+	}
+	var ask check
+	name := ""
+	if what != "agree" {
+		name = a.next()
+	}
+	switch what {
+	case "agree":
+		ask = agrees
+	case "head", "held", "missing", "state":
+		ask = func(ctx context.Context, r *run, n *node) error { return asks(ctx, r, n, what, name) }
+		if name == "" {
+			return nil, fmt.Errorf("want: expect %s BLOCK", what)
+		}
+	default:
+		return nil, fmt.Errorf("expect %q: want agree, head, held, missing, state, or one of %s", what,
+			strings.Join(slices.Sorted(maps.Keys(counts)), ", "))
+	}
+	who := nodeSet{all: true}
+	if a.take("on") {
+		var err error
+		if who, err = a.nodes(); err != nil {
+			return nil, err
+		}
+	}
+	text := strings.TrimSpace(what + " " + name)
+	return func(ctx context.Context, r *run) error { return r.expect(ctx, who, text, ask) }, nil
+}
+
+// expect asks nodes once they were given all that they can be given. What is not so
+// is a failure of the run, which goes on.
+func (r *run) expect(ctx context.Context, who nodeSet, text string, ask check) error {
+	if err := r.deliver(ctx, 0); err != nil {
+		return err
+	}
+	list, err := r.pick(who, (*node).works)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		r.tell.fail("slot %d: expect %s: no node is up", r.slot, text)
+	}
+	before := r.tell.count()
+	for _, n := range list {
+		if !n.works() {
+			r.tell.fail("slot %d: expect %s: %v is not up", r.slot, text, n)
+			continue
+		}
+		if err := ask(ctx, r, n); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			r.tell.fail("slot %d: expect %s: %v: %v", r.slot, text, n, err)
+		}
+	}
+	if r.tell.count() == before && len(list) > 0 {
+		r.event("%s: as expected", text)
+	}
+	return nil
+}
+
+func (v *verdicts) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.failed + v.wrongs
+}
+
+// agrees: the node has all blocks, each with the model's root, and follows its side's
+// head and finality.
+func agrees(ctx context.Context, r *run, n *node) error {
+	if slices.ContainsFunc(n.queue, func(i item) bool { return i.until > r.slot }) {
+		return nil // what is withheld from it others can't have in common with it
+	}
+	i := slices.IndexFunc(r.sides, func(s *side) bool { return slices.Contains(s.nodes, n) })
+	if len(r.sides) == 1 && n.waiting() > 0 {
+		return fmt.Errorf("%d blocks could not be given to it yet", n.waiting())
+	}
+	s, err := n.car.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if want := r.sides[i].head; s.Head.Hash != want.Hash || s.Head.Root != want.root {
+		return fmt.Errorf("head %s with root %s, not %s, %s with %s", s.Head.Hash.Short(), s.Head.Root.Short(), names(want), want.Hash.Short(), want.root.Short())
+	}
+	if s.Finalized.Hash != r.final.Hash {
+		return fmt.Errorf("finalized %s, not %s, %s", s.Finalized.Hash.Short(), names(r.final), r.final.Hash.Short())
+	}
+	roots, err := n.car.Roots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range n.held {
+		if root, ok := roots[b.Hash]; !ok || root != b.root {
+			return fmt.Errorf("%s: root %s, held %t; the model has %s", names(b), root.Short(), ok, b.root.Short())
+		}
+	}
+	return nil
+}
+
+// asks compares one thing at one block, or at all that the node has.
+func asks(ctx context.Context, r *run, n *node, what, name string) error {
+	if what == "state" && name == "all" {
+		for _, b := range n.held {
+			if err := sameState(ctx, r, n, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	b, err := r.block(name)
+	if err != nil {
+		return err
+	}
+	switch what {
+	case "state":
+		return sameState(ctx, r, n, b)
+	case "head":
+		s, err := n.car.Status(ctx)
+		if err == nil && s.Head.Hash != b.Hash {
+			err = fmt.Errorf("its head is %s at slot %d", s.Head.Hash.Short(), s.Head.Slot)
+		}
+		return err
+	}
+	roots, err := n.car.Roots(ctx)
+	if err != nil {
+		return err
+	}
+	root, held := roots[b.Hash]
+	switch {
+	case held != (what == "held"):
+		return fmt.Errorf("held: %t", held)
+	case held && root != b.root:
+		return fmt.Errorf("its root is %s, the model has %s", root.Short(), b.root.Short())
+	}
+	return nil
+}
+
+// sameState compares the whole state at a block with the model.
+func sameState(ctx context.Context, r *run, n *node, b *block) error {
+	want := b.state()
+	got := 0
+	var last []byte
+	var differs error
+	err := n.car.Scan(ctx, b.Hash, func(key, value []byte) bool {
+		model, ok := want[string(key)]
+		switch {
+		case bytes.Compare(key, last) <= 0 && got > 0:
+			differs = fmt.Errorf("key %x after %x", key, last)
+		case !ok || !bytes.Equal(value, model):
+			differs = fmt.Errorf("key %x: %s, the model has %s", key, shown(value), shown(model))
+		}
+		last = append(last[:0], key...)
+		got++
+		return differs == nil
+	})
+	if err == nil && differs == nil && got != len(want) {
+		differs = fmt.Errorf("%d keys, the model has %d", got, len(want))
+	}
+	if differs != nil || errors.Is(err, ErrWrong) {
+		r.tell.wrong("%v, state at %s: %v", n, names(b), errors.Join(differs, err))
+		return nil
+	}
+	if err == nil {
+		r.tell.mu.Lock()
+		r.tell.reads += got
+		r.tell.mu.Unlock()
+	}
+	return err
+}
+
+// parseCount: forks >= 3
+func parseCount(a *wording, what string, count func(*Result) int) (action, error) {
+	op := a.next()
+	want, err := strconv.Atoi(a.next())
+	if err != nil || want < 0 || !slices.Contains([]string{"=", ">=", "<="}, op) {
+		return nil, fmt.Errorf("want: expect %s = N, or >=, or <=", what)
+	}
+	return func(_ context.Context, r *run) error {
+		res := r.result()
+		got := count(&res)
+		if op == "=" && got != want || op == ">=" && got < want || op == "<=" && got > want {
+			r.tell.fail("slot %d: expect %s %s %d: there are %d", r.slot, what, op, want, got)
+		} else {
+			r.event("%s %s %d: as expected", what, op, want)
+		}
+		return nil
+	}, nil
+}

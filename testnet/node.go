@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -49,6 +51,7 @@ type node struct {
 	finalSeq  int
 	walkBacks int
 	status    Status
+	locks     int    // in the middle of the slot
 	fetches   uint64 // of processes that were killed since
 	rejected  uint64
 }
@@ -82,23 +85,22 @@ func (n *node) end(by func() error) error {
 	return nil
 }
 
-// ready says whether an item can be given: what it needs is held, and it is not
-// withheld any more.
+// feeding is how nodes are given what they are given.
+type feeding struct {
+	parallel int // blocks at the same time
+	tell     *verdicts
+}
+
+// ready says whether the node can be told a head, or a final block: it holds it.
 func (n *node) ready(i *item, slot int) bool {
-	switch {
-	case i.until > slot:
-		return false
-	case i.kind == itemBlock:
-		return n.has[i.block.parent]
-	}
-	return n.has[i.block]
+	return i.until <= slot && n.has[i.block]
 }
 
 // feed gives the node what it can be given, and kills it in the middle where that is
 // due. What it didn't acknowledge stays in the queue.
-func (n *node) feed(ctx context.Context, slot int, tell *verdicts) error {
+func (n *node) feed(ctx context.Context, slot int, f *feeding) error {
 	if !n.dying {
-		n.feedAll(ctx, slot, tell, func() bool { return false })
+		n.feedAll(ctx, slot, f, func() bool { return false })
 		return nil
 	}
 	n.dying = false
@@ -109,76 +111,122 @@ func (n *node) feed(ctx context.Context, slot int, tell *verdicts) error {
 		dead.Store(true)
 		killed <- n.car.Kill()
 	}()
-	n.feedAll(ctx, slot, tell, dead.Load)
+	n.feedAll(ctx, slot, f, dead.Load)
 	err := <-killed
 	return errors.Join(err, n.end(func() error { return nil }))
 }
 
-func (n *node) feedAll(ctx context.Context, slot int, tell *verdicts, dead func() bool) {
+// feedAll gives items until nothing more can be given, or dead says that the node is
+// gone.
+func (n *node) feedAll(ctx context.Context, slot int, f *feeding, dead func() bool) {
 	for progress := true; progress; {
-		progress = false
-		var left []item
-		for at, i := range n.queue {
-			if ctx.Err() != nil || n.broken || dead() {
-				left = append(left, n.queue[at:]...)
+		gone := func() bool { return ctx.Err() != nil || n.broken || dead() }
+		progress = n.giveBlocks(ctx, n.nextBlocks(slot, f.parallel), f.tell, gone)
+		for at := 0; at < len(n.queue) && !gone(); at++ {
+			i := &n.queue[at]
+			if i.kind == itemBlock || !n.ready(i, slot) {
+				continue
+			}
+			if err := n.tellLabel(ctx, i); err != nil {
+				n.failed(f.tell, i.block, err, gone)
 				break
 			}
-			if !n.ready(&i, slot) {
-				n.offer(ctx, &i, slot, tell, dead)
-				left = append(left, i)
-				continue
-			}
-			err := n.give(ctx, &i, tell)
-			if err == nil {
-				progress = true
-				continue
-			}
-			left = append(left, i)
-			if !dead() && ctx.Err() == nil {
-				n.broken = true
-				tell.fail("%v, %s: %v", n, i.block.name, err)
-			}
+			n.queue = slices.Delete(n.queue, at, at+1)
+			progress = true
+			at--
 		}
-		n.queue = left
 	}
+	n.offerOrphans(ctx, slot, f.tell, dead)
 }
 
-// offer gives a block whose parent is not held, once: it must be refused for that.
-func (n *node) offer(ctx context.Context, i *item, slot int, tell *verdicts, dead func() bool) {
-	if i.kind != itemBlock || i.until > slot || n.refused[i.block] {
-		return
-	}
-	_, err := n.car.Import(ctx, &i.block.Block)
-	switch {
-	case errors.Is(err, ErrUnknownParent):
-		n.refused[i.block] = true
-	case err == nil:
-		tell.wrong("%v took %s, without its parent", n, i.block.name)
-	case !dead() && ctx.Err() == nil:
+// failed notes that the node is broken, unless it is gone on purpose.
+func (n *node) failed(tell *verdicts, b *block, err error, gone func() bool) {
+	if !gone() {
 		n.broken = true
-		tell.fail("%v, %s without its parent: %v", n, i.block.name, err)
+		tell.fail("%v, %s: %v", n, names(b), err)
 	}
 }
 
-// give gives an item, and compares the answer with the model.
-func (n *node) give(ctx context.Context, i *item, tell *verdicts) error {
-	switch b := i.block; i.kind {
-	case itemBlock:
-		got, err := n.car.Import(ctx, &b.Block)
-		if err != nil {
-			return err
+// nextBlocks gives blocks that can be given at the same time, in order: their parents
+// are held, or among them.
+func (n *node) nextBlocks(slot, most int) (list []*block) {
+	for at := range n.queue {
+		i := &n.queue[at]
+		if len(list) == most {
+			break
 		}
-		if got.Root != b.root {
-			tell.wrong("%v: root %s at %s, the model has %s", n, got.Root.Short(), b.name, b.root.Short())
+		if i.kind == itemBlock && i.until <= slot && (n.has[i.block.parent] || slices.Contains(list, i.block.parent)) {
+			list = append(list, i.block)
 		}
-		if got.WalkBack {
-			n.walkBacks++
+	}
+	return list
+}
+
+// giveBlocks gives blocks at the same time, and takes those that are acknowledged out of
+// the queue; progress says whether there was any.
+func (n *node) giveBlocks(ctx context.Context, list []*block, tell *verdicts, gone func() bool) (progress bool) {
+	if len(list) == 0 || gone() {
+		return false
+	}
+	got, errs := make([]Imported, len(list)), make([]error, len(list))
+	var wg sync.WaitGroup
+	for at, b := range list {
+		wg.Go(func() { got[at], errs[at] = n.car.Import(ctx, &b.Block) })
+	}
+	wg.Wait()
+	for at, b := range list {
+		switch err := errs[at]; {
+		case err == nil:
+			n.acknowledged(b, got[at], tell)
+			progress = true
+		case errors.Is(err, ErrUnknownParent) && slices.Contains(list[:at], b.parent):
+			// It overtook its parent.
+		default:
+			n.failed(tell, b, err, gone)
 		}
-		if !n.has[b] {
-			n.has[b] = true
-			n.held = append(n.held, b)
+	}
+	n.queue = slices.DeleteFunc(n.queue, func(i item) bool { return i.kind == itemBlock && n.has[i.block] })
+	return progress
+}
+
+// acknowledged compares the answer to an import with the model.
+func (n *node) acknowledged(b *block, got Imported, tell *verdicts) {
+	if got.Root != b.root {
+		tell.wrong("%v: root %s at %s, the model has %s", n, got.Root.Short(), names(b), b.root.Short())
+	}
+	if got.WalkBack {
+		n.walkBacks++
+	}
+	n.has[b] = true
+	n.held = append(n.held, b)
+}
+
+// offerOrphans gives blocks whose parents are not held, once each: they must be refused
+// for that.
+func (n *node) offerOrphans(ctx context.Context, slot int, tell *verdicts, dead func() bool) {
+	for _, i := range n.queue {
+		if ctx.Err() != nil || n.broken || dead() {
+			return
 		}
-	case itemHead:
+		if i.kind != itemBlock || i.until > slot || n.refused[i.block] || n.has[i.block.parent] {
+			continue
+		}
+		_, err := n.car.Import(ctx, &i.block.Block)
+		switch {
+		case errors.Is(err, ErrUnknownParent):
+			n.refused[i.block] = true
+		case err == nil:
+			tell.wrong("%v took %s without its parent", n, names(i.block))
+		default:
+			n.failed(tell, i.block, err, func() bool { return dead() || ctx.Err() != nil })
+		}
+	}
+}
+
+// tellLabel tells the node a head, or a block that is final.
+func (n *node) tellLabel(ctx context.Context, i *item) error {
+	b := i.block
+	if i.kind == itemHead {
 		// One that came late, because its block was withheld, is not the head any more.
 		if i.seq < n.headSeq || !b.above(n.final) {
 			return nil
@@ -187,17 +235,17 @@ func (n *node) give(ctx context.Context, i *item, tell *verdicts) error {
 			return fmt.Errorf("head: %w", err)
 		}
 		n.head, n.headSeq = b, i.seq
-	case itemFinal:
-		if i.seq < n.finalSeq {
-			return nil
-		}
-		if err := n.car.Finalize(ctx, b.Hash); err != nil {
-			return fmt.Errorf("finalize: %w", err)
-		}
-		n.final, n.finalSeq = b, i.seq
-		if n.head != nil && !n.head.above(b) {
-			n.head = nil // the best leaf that it has, until it is told another
-		}
+		return nil
+	}
+	if i.seq < n.finalSeq {
+		return nil
+	}
+	if err := n.car.Finalize(ctx, b.Hash); err != nil {
+		return fmt.Errorf("finalize: %w", err)
+	}
+	n.final, n.finalSeq = b, i.seq
+	if n.head != nil && !n.head.above(b) {
+		n.head = nil // the best leaf that it has, until it is told another
 	}
 	return nil
 }
@@ -218,9 +266,14 @@ func (n *node) waiting() int {
 // readsPerSlot reads at blocks that the node had before the slot, and compares all
 // with the model.
 func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, rnd *rand.Rand, held []*block, tell *verdicts) {
-	for range reads {
+	for i := range reads {
 		if ctx.Err() != nil {
 			return
+		}
+		if i == reads/2 {
+			if s, err := n.car.Status(ctx); err == nil {
+				n.locks = s.Locks
+			}
 		}
 		b := held[rnd.IntN(len(held))]
 		keys := c.someKeys(b, 1+rnd.IntN(4), rnd)

@@ -188,7 +188,7 @@ func (r *run) deliver(ctx context.Context, reads int) error {
 			rnd := rand.New(rand.NewPCG(r.opts.Seed, uint64(r.slot)<<16|uint64(n.id)<<1|1))
 			wg.Go(func() { n.readsPerSlot(ctx, r.chain, reads, rnd, held, r.tell) })
 		}
-		wg.Go(func() { errs[i] = n.feed(ctx, r.slot, r.tell) })
+		wg.Go(func() { errs[i] = n.feed(ctx, r.slot, &feeding{max(1, r.opts.Parallel), r.tell}) })
 	}
 	wg.Wait()
 	return errors.Join(append(errs, context.Cause(ctx))...)
@@ -224,7 +224,7 @@ func (r *run) look(ctx context.Context) {
 			}
 		}
 		v.Nodes = append(v.Nodes, NodeView{Node: n.id, State: state, Head: n.status.Head, Heads: n.status.Heads, Blocks: n.status.Blocks,
-			Locks: n.status.Locks, WalkBacks: n.walkBacks, Fetches: n.fetches + n.status.Fetches, Waiting: n.waiting()})
+			Locks: n.locks, WalkBacks: n.walkBacks, Fetches: n.fetches + n.status.Fetches, Waiting: n.waiting()})
 	}
 	v.Result = r.result()
 	if r.opts.Shown != nil {

@@ -33,6 +33,10 @@ type Options struct {
 	Seed uint64
 	// SlotTime is how long a slot takes at least. 0: as fast as it goes.
 	SlotTime time.Duration
+	// Parallel is how many blocks a node is given at the same time, where there are so
+	// many: children then come before their parents are sealed, and siblings meet in
+	// their slot. 0: one, so that the order of all that a node does is the same each time.
+	Parallel int
 	// New makes the sidecar of a node, which starts from the anchor. Required.
 	New func(node int, anchor *Anchor) (Sidecar, error)
 	// Event is told in words what happens, in order. May be nil.
@@ -88,7 +92,7 @@ type NodeView struct {
 	Head      forks.Block
 	Heads     int // blocks without children
 	Blocks    int
-	Locks     int // slots that are locked or reserved
+	Locks     int // slots that were locked or reserved in the middle of the slot
 	WalkBacks int
 	Fetches   uint64
 	Waiting   int // blocks that it was not given yet

@@ -1,19 +1,23 @@
 package testnet
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"accessor/checkpoint/checkpointtest"
+	"accessor/state/merkle"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files")
@@ -57,7 +61,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, res := played(t, s, Options{Seed: 1, Slots: 60})
+			got, res := played(t, s, Options{Seed: 1, Slots: 40})
 			if !res.OK(s.Unavailable) {
 				t.Errorf("not as it must be:\n%s", got)
 			}
@@ -78,6 +82,105 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+// TestCancelled: who cancels is answered soon, and nothing runs any more.
+func TestCancelled(t *testing.T) {
+	s, err := Parse("endless", "slots 10000\nnodes 2\nevery 1: produce\n1 in 4: kill random for 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = RemoveAll(dir) })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var cars []*inProcess
+	in := InProcess(dir, checkpointtest.Engine{})
+	_, err = Run(ctx, Options{
+		Scenario: s,
+		New: func(node int, a *Anchor) (Sidecar, error) {
+			car, err := in(node, a)
+			cars = append(cars, car.(*inProcess))
+			return car, err
+		},
+		Shown: func(v View) {
+			if v.Slot == 5 {
+				cancel(errTest)
+			}
+		},
+	})
+	if !errors.Is(err, errTest) {
+		t.Error(err)
+	}
+	for i, car := range cars {
+		if car.acc.Load() != nil {
+			t.Errorf("node %d runs", i)
+		}
+	}
+}
+
 var errTest = errors.New("made up")
 
-var _ = context.Canceled
+// TestOptions: what is out of bounds is refused before anything starts.
+func TestOptions(t *testing.T) {
+	s, err := Load("story")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Options{{Nodes: -1}, {Nodes: MaxNodes + 1}, {Slots: -1}, {Slots: MaxSlots + 1}, {SlotTime: -1}} {
+		o.Scenario = s
+		if _, err := Run(t.Context(), o); !errors.Is(err, errOptions) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// TestModel: a key's value by way of the write sets is that of the whole state, whose
+// root the block has, at every block of a tree that is higher than what is kept whole.
+func TestModel(t *testing.T) {
+	c, err := newChain(3, 50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 * wholeNewest {
+		parent := c.blocks[len(c.blocks)-1]
+		if i%5 == 0 {
+			parent = parent.back(3, c.anchor())
+		}
+		if _, err := c.grow(parent, parent.Slot+1, 8, fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lean := 0
+	for _, b := range c.blocks {
+		if b.whole == nil {
+			lean++
+		}
+		// Made again from the anchor, block by block.
+		var way []*block
+		for at := b; at.parent != nil; at = at.parent {
+			way = append(way, at)
+		}
+		all := maps.Clone(c.anchor().whole)
+		for _, at := range slices.Backward(way) {
+			for _, p := range at.Puts {
+				all[string(p.Key)] = p.Value
+			}
+			for _, key := range at.Dels {
+				if all[string(key)] == nil {
+					t.Errorf("%s deletes a key that is not there", at.name)
+				}
+				delete(all, string(key))
+			}
+		}
+		if root, err := merkle.Root(sorted(all)); err != nil || root != b.root || !maps.EqualFunc(all, b.state(), bytes.Equal) {
+			t.Errorf("%s: another state, root %s, want %s, %v", b.name, b.root, root, err)
+		}
+		for _, key := range c.keys {
+			want, there := all[key]
+			if got, present := b.get(key); present != there || !bytes.Equal(got, want) {
+				t.Errorf("%s, key %x: %x, %t; want %x, %t", b.name, key, got, present, want, there)
+			}
+		}
+	}
+	if lean < wholeNewest {
+		t.Errorf("only %d blocks are not kept whole", lean)
+	}
+}

@@ -1,0 +1,22 @@
+package testnet
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The command has this package in it, which must not bring along what tests need, nor
+// an engine: the caller gives that.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range strings.Fields(string(out)) {
+		if slices.Contains([]string{"testing", "accessor/checkpoint/rocks", "accessor/checkpoint/checkpointtest", "accessor/api"}, path) {
+			t.Errorf("imports %s", path)
+		}
+	}
+}

@@ -17,7 +17,6 @@ type faulty struct {
 	Sidecar
 	fault string
 	calls int
-	b     forks.Hash // the newest block
 }
 
 func (f *faulty) Import(ctx context.Context, b *state.Block) (Imported, error) {
@@ -88,7 +87,8 @@ func (f *faulty) Scan(ctx context.Context, at forks.Hash, pair func(key, value [
 		case f.fault == "scan value" && n == 9:
 			return pair(key, append([]byte{1}, value...))
 		case f.fault == "scan twice" && n == 9:
-			return pair(key, value) && pair(key, value)
+			pair(key, value)
+			return pair(key, value)
 		}
 		return pair(key, value)
 	})

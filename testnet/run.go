@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"accessor/forks"
 )
@@ -307,8 +306,8 @@ func (r *run) setHead(s *side, b *block) {
 	r.publish(s, itemHead, b)
 }
 
-// produce makes a block on a side, in the slot that the run is at.
-func (r *run) make(s *side, parent *block, writes int, name string) (*block, error) {
+// grow makes a block on a side's chain, in the slot that the run is at.
+func (r *run) grow(s *side, parent *block, writes int, name string) (*block, error) {
 	slot := forks.Slot(r.slot)
 	if parent.Slot >= slot {
 		return nil, fmt.Errorf("a block on %s, which is of slot %d, can't be of slot %d", parent.name, parent.Slot, slot)
@@ -334,7 +333,7 @@ func (r *run) growAsides() error {
 		if a.left == 1 {
 			name = a.name
 		}
-		b, err := r.make(a.of, a.tip, r.s.Writes, name)
+		b, err := r.grow(a.of, a.tip, r.s.Writes, name)
 		if err != nil {
 			return err
 		}
@@ -361,6 +360,3 @@ func nodesText(list []*node) string {
 	}
 	return "nodes " + strings.Join(words, ",")
 }
-
-// killWithin is the longest time after which a kill meets a node that imports.
-const killWithin = 12 * time.Millisecond

@@ -198,12 +198,12 @@ func (s *Scenario) line(n int, line string) error {
 // parseWhen reads what is before the colon.
 func parseWhen(words []string) (w when, err error) {
 	a := &wording{rest: words}
-	switch first := a.next(); {
-	case first == "end":
+	switch first := a.next(); first {
+	case "end":
 		w.end = true
-	case first == "at":
+	case "at":
 		w.at, err = a.place()
-	case first == "every":
+	case "every":
 		w.every, err = a.number("slots", 1, MaxSlots)
 	default:
 		// 1 in 9

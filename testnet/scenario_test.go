@@ -144,3 +144,34 @@ func TestLoad(t *testing.T) {
 		}
 	}
 }
+
+// TestDocs: the scenarios in docs/TESTNET.md come out as they must, and it has all verbs
+// and counts.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "TESTNET.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```scenario\n")
+	if !found {
+		t.Fatal("no scenario")
+	}
+	example, _, _ := strings.Cut(rest, "```")
+	s, err := Parse("docs", example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, res := played(t, s, Options{}); !res.OK(0) {
+		t.Error(out)
+	}
+	for verb := range verbs {
+		if !strings.Contains(string(text), "| `"+verb) && verb != "lie" {
+			t.Errorf("docs/TESTNET.md has no verb %s", verb)
+		}
+	}
+	for count := range counts {
+		if !strings.Contains(rest, "`"+count+"`") {
+			t.Errorf("docs/TESTNET.md has no count %s", count)
+		}
+	}
+}

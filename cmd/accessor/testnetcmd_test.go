@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"accessor/forks"
+	"accessor/testnet"
+)
+
+// TestNodesText: what the live view shows.
+func TestNodesText(t *testing.T) {
+	v := testnet.View{Slot: 7, Slots: 20, Result: testnet.Result{Blocks: 9, Forks: 2, Kills: 1, ReadsChecked: 50}}
+	v.Nodes = []testnet.NodeView{
+		{Node: 0, State: "up", Head: forks.Block{Hash: forks.Hash{0xab}, Slot: 7}, Heads: 3, Blocks: 10, Locks: 1, WalkBacks: 2, Fetches: 4},
+		{Node: 1, State: "down", Waiting: 11},
+	}
+	const want = `slot 7 of 20: 9 blocks, 2 forks, 1 kills; 50 reads checked, 0 wrong, 0 unavailable
+
+NODE  STATE  SLOT  HEAD      BLOCKS  HEADS  LOCKS  WALK-BACKS  DA FETCHES  WAITING
+   0  up        7  ab000000      10      3      1           2           4        0
+   1  down      0  00000000       0      0      0           0           0       11
+
+slot 7: kill -9 node 1
+`
+	if got := nodesText(v, []string{"slot 7: kill -9 node 1"}); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestTestnetOnTerminal: tables in place on the terminal, the summary alone on standard
+// output.
+func TestTestnetOnTerminal(t *testing.T) {
+	tty, display := terminal(t, 40)
+	file := filepath.Join(t.TempDir(), "short.txt")
+	if err := os.WriteFile(file, []byte("nodes 1\nslots 4\nevery 1: produce\nat 2: equivocate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan string, 1)
+	go func() {
+		var b bytes.Buffer
+		_, _ = io.Copy(&b, display) // ends with the other side
+		shown <- b.String()
+	}()
+	t.Setenv("TMPDIR", t.TempDir())
+	var out bytes.Buffer
+	status := run(context.Background(), []string{"testnet", file}, strings.NewReader(""), &out, tty)
+	tty.Close()
+	tables := strings.Split(<-shown, "\x1b[H\x1b[J")
+	last := tables[len(tables)-1]
+	if status != exitOK || len(tables) < 2 || !strings.HasPrefix(last, "slot 4 of 4: ") || !strings.Contains(last, "NODE  STATE") ||
+		!strings.Contains(last, "slot 2: b2 and b3 are both of slot 2") {
+		t.Errorf("status %d, %q", status, tables)
+	}
+	if !strings.HasPrefix(out.String(), "testnet short: all is as it must be\n") {
+		t.Error(out.String())
+	}
+}

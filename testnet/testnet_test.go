@@ -184,3 +184,21 @@ func TestModel(t *testing.T) {
 		t.Errorf("only %d blocks are not kept whole", lean)
 	}
 }
+
+// TestParallel: blocks that are given at the same time, children with their parents,
+// come out as all others do; in real time, which has no golden output.
+func TestParallel(t *testing.T) {
+	s, err := Load("story")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { _ = RemoveAll(dir) })
+	res, err := Run(t.Context(), Options{Scenario: s, Slots: 40, Seed: 4, Parallel: 8, New: InProcess(dir, checkpointtest.Engine{})})
+	if err != nil || !res.OK(0) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if res.Kills == 0 || res.Partitions == 0 || res.Forks == 0 {
+		t.Errorf("%+v", res)
+	}
+}

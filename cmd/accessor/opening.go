@@ -21,6 +21,9 @@ import (
 func (s *service) stateConfig() state.Config {
 	cfg := s.config.State()
 	cfg.Engine, cfg.Owner, cfg.Log, cfg.Observer = s.engine, "serve", s.log, s.metrics.Observer()
+	if s.config.DA.On() {
+		cfg.Fetcher = s.fetcher
+	}
 	return cfg
 }
 
@@ -28,6 +31,13 @@ func (s *service) stateConfig() state.Config {
 // one where an anchor is awaited.
 func (s *service) open(ctx context.Context) error {
 	began := time.Now()
+	if s.config.Trust != "" {
+		acc, what, err := openTrusted(s.stateConfig(), s.config.Trust)
+		if err != nil {
+			return err
+		}
+		return s.take(acc, what, began)
+	}
 	acc, err := state.Open(s.stateConfig())
 	if errors.Is(err, checkpoint.ErrEmpty) {
 		switch {
@@ -47,7 +57,7 @@ func (s *service) open(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(&exitError{exitInput, err}, acc.Close())
 		}
-		if err := checkOrigin(acc, s.config.Data, s.config.Anchor, anchor); err != nil {
+		if err := checkOrigin(acc, s.config.Data, "anchor", s.config.Anchor, forks.Block{Hash: anchor.Hash, Root: anchor.Root}); err != nil {
 			return errors.Join(err, acc.Close())
 		}
 	}
@@ -115,11 +125,14 @@ func (s *service) take(acc *state.Accessor, what string, began time.Time) error 
 	if _, err := s.table(acc); err != nil {
 		return errors.Join(err, acc.Close())
 	}
+	if err := s.startPeers(acc); err != nil {
+		return errors.Join(err, acc.Close())
+	}
 	s.core.Store(acc)
 	s.warnOfReaders()
 	st := acc.Stats()
 	s.log.Info(what, zap.String("data", s.config.Data), zap.String("commitment", acc.Commitment().Name()), zap.String("engine", s.engine.Name()),
-		zap.Int("blocks", st.Blocks), block("anchor", st.Anchor), block("head", st.Head), zap.Duration("took", time.Since(began)))
+		zap.Int("blocks", st.Blocks), block("anchor", st.Anchor), block("head", st.Head), zap.Bool("partial", acc.Partial()), zap.Duration("took", time.Since(began)))
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"accessor/forks"
 	"accessor/state"
-	"accessor/trace"
 )
 
 // metaOrigin is the name under which a store remembers the anchor that it was made
@@ -16,8 +15,9 @@ const metaOrigin = "origin"
 
 func originOf(hash, root forks.Hash) []byte { return append(hash[:len(hash):len(hash)], root[:]...) }
 
-// checkOrigin says whether a store grew from an anchor. Error: state.ErrOtherAnchor.
-func checkOrigin(acc *state.Accessor, dir, file string, anchor *trace.Anchor) error {
+// checkOrigin says whether a store grew from an anchor, which a flag names in some
+// place. Error: state.ErrOtherAnchor.
+func checkOrigin(acc *state.Accessor, dir, flag, place string, anchor forks.Block) error {
 	want := originOf(anchor.Hash, anchor.Root)
 	oldest := acc.Anchor()
 	if oldest.Hash == anchor.Hash && oldest.Root == anchor.Root {
@@ -38,7 +38,7 @@ func checkOrigin(acc *state.Accessor, dir, file string, anchor *trace.Anchor) er
 		known = originOf(oldest.Hash, oldest.Root)
 	}
 	return fmt.Errorf("%w: %s grew from %s with root %s, %s has %s with root %s: "+
-		"leave --anchor out to serve that store, or give the other chain a --data of its own",
+		"leave --%s out to serve that store, or give the other chain a --data of its own",
 		state.ErrOtherAnchor, dir, hex.EncodeToString(known[:forks.HashSize]), hex.EncodeToString(known[forks.HashSize:]),
-		file, anchor.Hash, anchor.Root)
+		place, anchor.Hash, anchor.Root, flag)
 }

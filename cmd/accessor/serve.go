@@ -17,11 +17,15 @@ import (
 // newServe is `accessor serve`.
 func newServe(e *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "serve --data DIR [--anchor FILE] [flags]",
+		Use:   "serve --data DIR [--anchor FILE | --trust HASH:SLOT:ROOT --peer MULTIADDR] [flags]",
 		Short: "Serve the store over HTTP on a Unix socket, and over TCP where configured",
 		Long: `Opens the store in DIR, or makes it from the anchor in FILE, and serves it to the
 validator's processes until SIGTERM or SIGINT. FILE is a jamtrace file, of which the
 anchor line counts, or a published genesis.bin.
+
+With --trust it makes the store of a block that you trust, without its state: what is
+asked for is fetched from peers, and checked against the block's root; the whole state,
+and the blocks since, are fetched in the background. docs/SERVE.md tells of peers.
 
 Settings come from the configuration file, then ACCESSOR_… variables, then flags,
 each over the one before; accessor config prints them all. Without any, it listens on
@@ -36,6 +40,7 @@ Exit status: 0 stopped in order, 78 settings, sockets or the store's place are w
 which a restart doesn't mend, 3 the store failed, 4 FILE can't be used.`,
 		Example: `  accessor serve --data /var/lib/accessor --anchor genesis.bin
   accessor serve --config /etc/accessor/accessor.toml
+  accessor serve --data new --trust $HASH:1200:$ROOT --peer /ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3Koo…
   curl --unix-socket $XDG_RUNTIME_DIR/accessor.sock http://localhost/v1/status`,
 		Args: func(cmd *cobra.Command, args []string) error { return setupError(noArguments(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error { return setupError(serve(e, cmd)) },
@@ -77,6 +82,8 @@ func settingFlags(cmd *cobra.Command) {
 	f.String("data", "", "directory of the store")
 	f.String("anchor", "", "what a new store starts from: a jamtrace file, or a published genesis.bin")
 	f.Bool("await-anchor", false, "start without a store, and wait for PUT /v1/anchor")
+	f.String("trust", "", "what a new store starts from in place of FILE: HASH:SLOT:ROOT of a block whose state peers give")
+	f.StringArray("peer", nil, "multiaddr, ending in /p2p/ID, of a node to ask for what is missing (instead of those configured)")
 	f.StringArray("socket", nil, "Unix socket to listen on, for all roles (instead of those configured)")
 	f.StringArray("listen", nil, "TCP address to listen on, for the configured clients (instead of those configured)")
 	f.String("metrics-listen", "", "address of health and metrics, such as 127.0.0.1:9464")
@@ -87,6 +94,7 @@ func settingFlags(cmd *cobra.Command) {
 var flagKeys = map[string]string{
 	"socket": "sockets", "listen": "tcp", "log-level": "log.level", "log-format": "log.format",
 	"metrics-listen": "metrics_listen", "await-anchor": "await_anchor", "data": "data", "anchor": "anchor",
+	"trust": "trust", "peer": "da.peers", "bandwidth": "da.bandwidth",
 }
 
 // settings gives a function that loads the configuration that a command was given,
@@ -115,7 +123,7 @@ func configError(err error) error { return &exitError{exitUsage, err} }
 // checkServe says what is missing to serve, and how to give it.
 func checkServe(c *config.Loaded) error {
 	switch {
-	case c.Data == "" && c.Anchor == "":
+	case c.Data == "" && c.Anchor == "" && c.Trust == "":
 		return usageError("no store and no anchor given: accessor serve --data DIR opens the store in DIR; " +
 			"with --anchor FILE (a jamtrace file, or a published genesis.bin) it makes one there first")
 	case c.Data == "":
@@ -140,7 +148,7 @@ func serveError(err error) error {
 	case errors.Is(err, state.ErrWrongRoot), errors.Is(err, state.ErrInvalid):
 		return &exitError{exitInput, err}
 	case errors.Is(err, checkpoint.ErrEmpty):
-		return usageError("%w: give what it starts from by --anchor FILE, or make it by accessor init or accessor replay", err)
+		return usageError("%w: give what it starts from by --anchor FILE, or a block to trust by --trust, or make it by accessor init or accessor replay", err)
 	}
 	return err
 }

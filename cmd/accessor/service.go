@@ -25,6 +25,8 @@ import (
 	"accessor/api/metrics"
 	"accessor/checkpoint/rocks"
 	"accessor/cmd/accessor/config"
+	"accessor/da"
+	"accessor/peers"
 	"accessor/state"
 )
 
@@ -37,14 +39,18 @@ type service struct {
 	engine  *rocks.Engine
 	metrics *metrics.Metrics
 	notify  *notifier
+	fetcher *peers.Fetcher // of the store; it asks nobody where there are no peers
 
 	core    atomic.Pointer[state.Accessor] // nil until there is a store
 	handler atomic.Pointer[api.Server]     // nil until the store is open
+	node    atomic.Pointer[da.Node]        // nil where there are no peers, or no store yet
 	server  *listen.Server
 	health  *listen.Server
 	opened  chan struct{}   // closed when there is a handler
 	ending  context.Context // ends when the service begins to stop
 	endNow  context.CancelFunc
+
+	following sync.WaitGroup // of what is done with peers in the background
 }
 
 func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error)) (*service, error) {
@@ -56,7 +62,8 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	if c.Data, err = filepath.Abs(c.Data); err != nil {
 		return nil, err
 	}
-	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine(), opened: make(chan struct{})}
+	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine(),
+		fetcher: &peers.Fetcher{}, opened: make(chan struct{})}
 	s.ending, s.endNow = context.WithCancel(context.Background())
 	s.log = newLogger(e.stderr, s.level, c.Log.Format)
 	s.metrics = metrics.New(programVersion(), s.engine.Name())
@@ -267,7 +274,7 @@ func (s *service) end(serving *errgroup.Group) error {
 		s.log.Warn("requests were cut off", zap.Error(err))
 	}
 	_ = s.health.Shutdown(ctx) // what scrapers asked, they ask again
-	err := serving.Wait()
+	err := errors.Join(serving.Wait(), s.stopPeers())
 	if acc := s.core.Load(); acc != nil {
 		if failed := acc.Close(); failed != nil {
 			err = errors.Join(err, fmt.Errorf("close store: %w", failed))

@@ -40,6 +40,7 @@ func (l *loader) check() {
 		l.wrong("log.format", "%q: want one of %s", clip(c.Log.Format), strings.Join(formats, ", "))
 	}
 	l.checkLimits()
+	l.checkDA()
 	l.pins()
 	if _, err := access.ParseTable(c.Items); err != nil {
 		for _, one := range unjoin(err) {

@@ -24,6 +24,7 @@ type Config struct {
 	Data         string              `key:"data" doc:"directory of the store"`
 	Anchor       string              `key:"anchor" doc:"what a new store starts from: a jamtrace file, or a published genesis.bin; an existing store must have the same anchor"`
 	AwaitAnchor  bool                `key:"await_anchor" doc:"start without a store where there is none, and make it of what PUT /v1/anchor brings"`
+	Trust        string              `key:"trust" doc:"in place of an anchor: HASH:SLOT:ROOT of a trusted block, of which peers give the state; an existing store must have grown from it"`
 	Commitment   string              `key:"commitment" doc:"state commitment of a new store: jam, or none (roots are not checked)"`
 	CacheBytes   Size                `key:"cache_bytes" doc:"memory of the read cache; 0 for none"`
 	Metrics      string              `key:"metrics_listen" doc:"IP address and port of /livez, /readyz, /v1/status and /metrics, without state and without authentication; empty for none"`
@@ -34,6 +35,7 @@ type Config struct {
 	Retention    Retention           `key:"retention"`
 	Pins         Pins                `key:"pins"`
 	Store        Store               `key:"store"`
+	DA           DA                  `key:"da"`
 	Items        map[string][]string `key:"items" doc:"which activities may read a state item: importing, producing, refining, auditing. accounts are all services; items that are not named keep their default; in a store without JAM items every activity reads everything"`
 	Sockets      []Socket            `key:"sockets" doc:"Unix sockets to listen on, a table each"`
 	TCP          []TCP               `key:"tcp" doc:"TCP addresses to listen on, a table each"`
@@ -92,6 +94,27 @@ type Store struct {
 	OpenViews  int  `key:"open_views" doc:"checkpoints that stay open for reading after their last reader"`
 	WorkingDBs int  `key:"working_dbs" doc:"branches of which a database stays open for the next import"`
 }
+
+// DA is data availability: other sidecars and nodes, which are asked and served.
+type DA struct {
+	Enabled     bool     `key:"enabled" doc:"serve others, as below, and let them connect; peers are asked without it too"`
+	Listen      []string `key:"listen" doc:"multiaddrs to listen on where enabled"`
+	Peers       []string `key:"peers" doc:"multiaddrs, ending in /p2p/ID, of nodes that are asked and kept connected; blocks are taken from these alone; they are served as if they were in allow"`
+	MDNS        bool     `key:"mdns" doc:"find nodes on the local network and be found there; they are asked for what proves itself"`
+	Identity    string   `key:"identity_file" doc:"file of mode 0600 with this node's key, made where there is none; empty: peers/identity in the store's directory"`
+	ServeState  string   `key:"serve_state" doc:"who is given state and blocks: off, listed (peers and allow) or anyone"`
+	ServeItems  string   `key:"serve_items" doc:"who is given items and shards: off, listed or anyone"`
+	Allow       []string `key:"allow" doc:"ids of nodes that are served what is for listed ones"`
+	Deny        []string `key:"deny" doc:"ids, IP addresses and prefixes of nodes that are never connected with"`
+	Private     bool     `key:"private" doc:"connect with peers and allow alone"`
+	Bandwidth   Size     `key:"bandwidth" doc:"bytes a second that a fill takes at most, and as many that answers do; 0: a fill as fast as it goes, answers 64MiB"`
+	Fill        bool     `key:"fill" doc:"where only a part of the state is here, fetch the rest in the background, then the blocks since"`
+	Follow      bool     `key:"follow" doc:"take in the blocks that peers have, again and again"`
+	ItemsBudget Size     `key:"items_budget" doc:"space for fetched items, in peers/items of the store's directory; 0: none are kept"`
+}
+
+// On says whether there is anything to do with others.
+func (d *DA) On() bool { return d.Enabled || d.MDNS || len(d.Peers) > 0 }
 
 // Socket is a Unix socket.
 type Socket struct {
@@ -154,10 +177,14 @@ func Default(runtimeDir string) Config {
 		Retention: Retention{Slots: 14_400, Step: 256, MaxPins: 64},
 		Pins:      Pins{Mode: "0500"},
 		Store:     Store{ImageEvery: 192, ImageBytes: 512 << 20, ImageRate: 32 << 20, OpenViews: 8, WorkingDBs: 8},
-		Items:     access.DefaultTable().Config(),
-		Sockets:   []Socket{socket},
-		TCP:       []TCP{},
-		Clients:   []Client{},
+		DA: DA{
+			Listen: []string{"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4001"}, Peers: []string{},
+			ServeState: "listed", ServeItems: "anyone", Allow: []string{}, Deny: []string{}, Fill: true, ItemsBudget: 1 << 30,
+		},
+		Items:   access.DefaultTable().Config(),
+		Sockets: []Socket{socket},
+		TCP:     []TCP{},
+		Clients: []Client{},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"accessor/api/access"
 	"accessor/api/listen"
+	"accessor/da"
 	"accessor/state"
 )
 
@@ -369,4 +370,51 @@ func FuzzFile(f *testing.F) {
 			t.Fatalf("%s\n%s", diff, out.String())
 		}
 	})
+}
+
+func TestPeers(t *testing.T) {
+	const id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+	peer := "/ip4/10.1.2.3/udp/4001/quic-v1/p2p/" + id
+	if d := mustLoad(t, Input{}).DA; d.On() || !d.Fill || d.Follow {
+		t.Errorf("where nothing is said: %+v", d)
+	}
+	// A peer is asked, and nobody is served.
+	l := mustLoad(t, Input{Environ: []string{"ACCESSOR_DATA=/x"}, Flags: map[string]Flag{"da.peers": {"peer", []string{peer}}}})
+	n := l.Node()
+	if !l.DA.On() || len(n.Listen) != 0 || n.Serve != (da.Serve{}) || l.Source("da.peers") != "--peer" {
+		t.Errorf("a peer: %+v, from %s", n, l.Source("da.peers"))
+	}
+	if diff := cmp.Diff([]string{id}, n.Allow); diff != "" || n.Identity != "/x/peers/identity" {
+		t.Error(diff, n.Identity)
+	}
+	// Switched on, state is for peers that are listed.
+	l = mustLoad(t, Input{Environ: []string{"ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_PEERS=" + peer, "ACCESSOR_DA_BANDWIDTH=1MiB", "ACCESSOR_DA_IDENTITY_FILE=/k"}})
+	n = l.Node()
+	want := da.DefaultServe()
+	want.BytesPerSecond = 1 << 20
+	if n.Serve != want || len(n.Listen) != 2 || n.Identity != "/k" || len(n.Peers) != 1 {
+		t.Errorf("enabled: %+v", n)
+	}
+	trust := strings.Repeat("ab", 32) + ":17:" + strings.Repeat("cd", 32)
+	l = mustLoad(t, Input{Environ: []string{"ACCESSOR_TRUST=" + trust, "ACCESSOR_DA_SERVE_STATE=off", "ACCESSOR_DA_ENABLED=true"}})
+	if b, err := ParseTrust(l.Trust); err != nil || b.Slot != 17 || b.Hash[0] != 0xab || b.Root[31] != 0xcd || l.Node().Serve.State != da.Nobody {
+		t.Errorf("%+v, %v", b, err)
+	}
+	for set, want := range map[string]string{
+		"ACCESSOR_TRUST=ab:17:cd":                               "trust: \"ab:17:cd\"",
+		"ACCESSOR_TRUST=" + trust + ":1":                        "want HASH:SLOT:ROOT",
+		"ACCESSOR_TRUST=" + trust[:65] + "x" + trust[65:]:       "the slot is no number",
+		"ACCESSOR_TRUST=" + trust + " ACCESSOR_ANCHOR=f":        "take one of them",
+		"ACCESSOR_TRUST=" + trust + " ACCESSOR_COMMITMENT=none": "commitment is none",
+		"ACCESSOR_DA_SERVE_ITEMS=all":                           "want off, listed or anyone",
+		"ACCESSOR_DA_PEERS=/ip4/10.1.2.3/tcp/1":                 "da: peer \"/ip4/10.1.2.3/tcp/1\"",
+		"ACCESSOR_DA_ALLOW=me":                                  "allow \"me\"",
+		"ACCESSOR_DA_DENY=me":                                   "deny \"me\"",
+		"ACCESSOR_DA_ENABLED=true ACCESSOR_DA_LISTEN=x":         "listen \"x\"",
+		"ACCESSOR_DA_FOLLOW=true":                               "there are none",
+	} {
+		if _, err := Load(Input{Environ: strings.Fields(set)}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", set, err, want)
+		}
+	}
 }

@@ -38,7 +38,7 @@ type Input struct {
 	// Environ are variables as NAME=VALUE.
 	Environ []string
 	// Flags are the flags that were given, by the key of what they set. A list of
-	// texts sets sockets by their paths, and tcp by addresses.
+	// texts sets sockets by their paths, tcp by addresses, and lists of texts.
 	Flags map[string]Flag
 }
 
@@ -155,18 +155,20 @@ func nest(key string, value any) map[string]any {
 	return map[string]any{name: value}
 }
 
-// tables makes the tables of a list from the one text that each of them needs.
+// tables makes the tables of a list from the one text that each of them needs, and
+// what a file has in other lists.
 func tables(key string, value any) any {
 	list, ok := value.([]string)
 	if !ok {
 		return value
 	}
-	name := "path"
-	if key == "tcp" {
-		name = "address"
-	}
+	name := map[string]string{"sockets": "path", "tcp": "address"}[key]
 	out := make([]any, 0, len(list))
 	for i, text := range list {
+		if name == "" { // a list of texts
+			out = append(out, text)
+			continue
+		}
 		table := map[string]any{name: text}
 		if len(list) > 1 { // each then needs a name
 			table["name"] = fmt.Sprintf("%s-%d", key, i+1)

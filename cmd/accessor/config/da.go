@@ -1,0 +1,92 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"accessor/da"
+	"accessor/forks"
+)
+
+// accesses are who is served something, as the settings name them.
+var accesses = map[string]da.Access{"off": da.Nobody, "listed": da.Listed, "anyone": da.Anyone}
+
+// checkDA looks at the settings of peers, and at the block that is trusted.
+func (l *loader) checkDA() {
+	d := &l.DA
+	for key, text := range map[string]string{"da.serve_state": d.ServeState, "da.serve_items": d.ServeItems} {
+		if _, ok := accesses[text]; !ok {
+			l.wrong(key, "%q: want off, listed or anyone", clip(text))
+		}
+	}
+	if err := l.Node().Check(); err != nil {
+		for _, one := range unjoin(err) {
+			l.wrong("da", "%v", one)
+		}
+	}
+	if d.Follow && len(d.Peers) == 0 {
+		l.wrong("da.follow", "blocks are taken from da.peers alone, and there are none")
+	}
+	if l.Trust == "" {
+		return
+	}
+	if _, err := ParseTrust(l.Trust); err != nil {
+		l.wrong("trust", "%v", err)
+	}
+	if l.Anchor != "" || l.AwaitAnchor {
+		l.wrong("trust", "it stands in place of anchor and await_anchor: take one of them")
+	}
+	if l.Commitment != "jam" {
+		l.wrong("trust", "states without roots can't be had from peers: commitment is %s", clip(l.Commitment))
+	}
+}
+
+// ParseTrust reads HASH:SLOT:ROOT, a trusted block.
+func ParseTrust(text string) (b forks.Block, err error) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return b, fmt.Errorf("%q: want HASH:SLOT:ROOT, such as accessor tree prints of a block", clip(text))
+	}
+	slot, err := strconv.ParseUint(parts[1], 10, 32)
+	if err != nil {
+		return b, fmt.Errorf("%q: the slot is no number from 0 to 4294967295", clip(text))
+	}
+	b.Slot = forks.Slot(slot)
+	for i, into := range map[int]*forks.Hash{0: &b.Hash, 2: &b.Root} {
+		if *into, err = forks.ParseHash(parts[i]); err != nil {
+			return b, fmt.Errorf("%q: %w", clip(text), err)
+		}
+	}
+	return b, nil
+}
+
+// PeersDir is the folder in a store's directory with what is of its node: identity and
+// items.
+func (c *Config) PeersDir() string { return filepath.Join(c.Data, "peers") }
+
+// Node gives the settings of the node. Its Items, and the folder of its identity, are
+// the caller's to open and make.
+func (c *Config) Node() *da.Config {
+	d := &c.DA
+	out := &da.Config{
+		Identity: cmp.Or(d.Identity, filepath.Join(c.PeersDir(), "identity")),
+		Peers:    d.Peers, Deny: d.Deny, Private: d.Private, MDNS: d.MDNS,
+	}
+	// Whoever is trusted for blocks may have ours.
+	out.Allow = slices.Clone(d.Allow)
+	for _, text := range d.Peers {
+		if i := strings.LastIndex(text, "/p2p/"); i >= 0 {
+			out.Allow = append(out.Allow, text[i+len("/p2p/"):])
+		}
+	}
+	if d.Enabled {
+		out.Listen = d.Listen
+		state, items := accesses[d.ServeState], accesses[d.ServeItems]
+		out.Serve = da.Serve{State: state, Blocks: state, Items: items, Shards: items, BytesPerSecond: int(d.Bandwidth)}
+	}
+	return out
+}

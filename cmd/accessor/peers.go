@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"accessor/api/access"
+	"accessor/checkpoint"
+	"accessor/cmd/accessor/config"
+	"accessor/da"
+	"accessor/da/items"
+	"accessor/forks"
+	"accessor/peers"
+	"accessor/state"
+)
+
+// openNode makes the node of a store, which serves from it as the configuration says,
+// and has fetcher ask its peers.
+func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log *zap.Logger) (*da.Node, error) {
+	dir := c.PeersDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	cfg := c.Node()
+	cfg.Log = log
+	if c.DA.ItemsBudget > 0 {
+		var err error
+		if cfg.Items, err = items.Open(filepath.Join(dir, "items"), int64(c.DA.ItemsBudget)); err != nil {
+			return nil, fmt.Errorf("items: %w", err)
+		}
+	}
+	node, err := da.New(context.Background(), *cfg, peers.NewSource(acc, asPeer))
+	if err != nil {
+		return nil, configError(err) // what to listen on, or its identity
+	}
+	fetcher.Use(node)
+	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", node.Addrs()), zap.Int("asked", len(cfg.Peers)))
+	return node, nil
+}
+
+// asPeer says in a context that a peer asks: all of them share one client's limits of
+// replays. No token's name is empty.
+func asPeer(ctx context.Context) context.Context {
+	return access.WithClient(ctx, access.Client{Roles: access.Of(access.Observer), TCP: true, UID: -1, GID: -1, PID: -1})
+}
+
+// createPartial makes a store of the block that the configuration trusts.
+func createPartial(cfg state.Config, trusted forks.Block) (*state.Accessor, error) {
+	cfg.Commitment = state.JAM{}
+	acc, err := state.CreatePartial(cfg, state.Anchor{Hash: trusted.Hash, Slot: trusted.Slot, Root: trusted.Root})
+	if err != nil {
+		return nil, err
+	}
+	if err := acc.Store().SetMeta(metaOrigin, originOf(trusted.Hash, trusted.Root)); err != nil {
+		return nil, errors.Join(err, acc.Close())
+	}
+	return acc, nil
+}
+
+// openTrusted opens a store that grew from a trusted block, or makes it. what says which.
+func openTrusted(cfg state.Config, trust string) (acc *state.Accessor, what string, err error) {
+	trusted, err := config.ParseTrust(trust)
+	if err != nil {
+		return nil, "", usageError("--trust: %w", err)
+	}
+	acc, err = state.Open(cfg)
+	if errors.Is(err, checkpoint.ErrEmpty) {
+		acc, err = createPartial(cfg, trusted)
+		return acc, "store made", err
+	} else if err != nil {
+		return nil, "", err
+	}
+	if err := checkOrigin(acc, cfg.Dir, "trust", "the trusted block", trusted); err != nil {
+		return nil, "", errors.Join(err, acc.Close())
+	}
+	return acc, "store opened", nil
+}
+
+// startPeers makes the store's node, where one is configured, and begins to follow.
+func (s *service) startPeers(acc *state.Accessor) error {
+	if !s.config.DA.On() {
+		if acc.Partial() {
+			s.log.Warn("only a part of the state is here, and there is nobody to ask for the rest: give peers")
+		}
+		return nil
+	}
+	node, err := openNode(acc, &s.config.Config, s.fetcher, s.log)
+	if err != nil {
+		return err
+	}
+	s.node.Store(node)
+	s.following.Go(func() { s.follow(acc) })
+	return nil
+}
+
+// stopPeers ends what startPeers began, before the store is closed.
+func (s *service) stopPeers() error {
+	s.following.Wait() // it has ended with s.ending
+	if node := s.node.Load(); node != nil {
+		return node.Close()
+	}
+	return nil
+}
+
+const (
+	// followEvery is a slot of JAM.
+	followEvery = 6 * time.Second
+	// fillTold is how often the log says how far a fill is.
+	fillTold = 10 * time.Second
+)
+
+// follow brings the store to where its peers are, as far as the configuration says,
+// until the service ends.
+func (s *service) follow(acc *state.Accessor) {
+	d := &s.config.DA
+	ctx := s.ending
+	const first, longest = time.Second, time.Minute
+	if d.Fill && (acc.Partial() || s.config.Trust != "") {
+		opts := state.SyncOptions{CatchUp: len(d.Peers) > 0, Fill: state.FillOptions{BytesPerSecond: int64(d.Bandwidth), Progress: s.fillLogger()}}
+		for wait := first; ; wait = min(2*wait, longest) {
+			blocks := 0
+			opts.Imported = func(state.Result) { blocks++ }
+			err := acc.Sync(ctx, opts)
+			if err == nil {
+				s.log.Info("caught up with peers", zap.Int("blocks", blocks), block("head", acc.Head()))
+				break
+			}
+			if !pause(ctx, wait) {
+				return
+			}
+			s.log.Warn("catch up with peers", zap.Int("blocks", blocks), zap.Error(err))
+		}
+	}
+	for d.Follow && pause(ctx, followEvery) {
+		if _, err := acc.CatchUp(ctx, nil); err != nil && ctx.Err() == nil {
+			s.log.Warn("follow peers", zap.Error(err))
+		}
+	}
+}
+
+// fillLogger logs how far a fill is, now and then.
+func (s *service) fillLogger() func(state.FillProgress) {
+	var told time.Time
+	return func(p state.FillProgress) {
+		if now := time.Now(); now.Sub(told) >= fillTold {
+			told = now
+			s.log.Info("fetching the state", zap.Int64("pairs", p.Pairs), zap.Int64("bytes", p.Bytes),
+				zap.Float64("covered", p.Covered), zap.NamedError("last_error", p.Err))
+		}
+	}
+}
+
+// pause waits; it is false where the context ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

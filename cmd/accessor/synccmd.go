@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"accessor/cmd/accessor/config"
+	"accessor/peers"
+	"accessor/state"
+)
+
+// newSync is `accessor sync`.
+func newSync(e *env) *cobra.Command {
+	s := &syncing{env: e}
+	cmd := &cobra.Command{
+		Use:   "sync --data DIR --peer MULTIADDR [--trust HASH:SLOT:ROOT]",
+		Short: "Fetch what is missing of a store's state, and the blocks since, from peers",
+		Long: `Fetches the whole state of the block that the store in DIR grows from, unless it is
+there, then the blocks since that peers have. All is checked against roots. With --trust
+it makes the store first, of a block that you trust. It can be interrupted, or killed:
+another sync, or accessor serve, goes on from there. A store that a running accessor
+serve owns is filled by that; accessor status says how far it is.
+
+Peers are those of --peer or, without, of the configuration.
+
+Exit status: 0 the state is whole and the peers' blocks are here, 2 bad usage, 3 the store
+failed, or peers gave nothing for as long as --give-up says, 130 interrupted.`,
+		Example: `  accessor sync --data new --trust $HASH:1200:$ROOT --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…`,
+		Args:    noArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+	f := cmd.Flags()
+	f.String("config", "", "configuration file, TOML (default: $ACCESSOR_CONFIG, or none)")
+	f.String("data", "", "directory of the store")
+	f.String("trust", "", "what a new store starts from: HASH:SLOT:ROOT of a block")
+	f.StringArray("peer", nil, "multiaddr, ending in /p2p/ID, of a node to ask")
+	f.String("bandwidth", "", "bytes a second at most, such as 5MiB (default: da.bandwidth)")
+	f.DurationVar(&s.giveUp, "give-up", 2*time.Minute, "time without progress after which it ends; 0s for never")
+	f.BoolVar(&s.json, "json", false, "print the result as JSON")
+	_ = cmd.MarkFlagDirname("data") // the flag is there
+	return cmd
+}
+
+// syncing is `accessor sync` at work.
+type syncing struct {
+	*env
+	giveUp time.Duration
+	json   bool
+}
+
+func (s *syncing) run(cmd *cobra.Command) error {
+	c, err := settings(cmd)()
+	if err != nil {
+		return configError(err)
+	}
+	switch {
+	case c.Data == "":
+		return usageError("no store given: use --data DIR; one that a running accessor serve owns is filled by that, and accessor status says how far it is")
+	case len(c.DA.Peers) == 0:
+		return usageError("nobody to ask: give --peer MULTIADDR, or da.peers in the configuration")
+	}
+	c.DA.Enabled = false // it asks only, and for a short time
+	return s.sync(cmd.Context(), &c.Config)
+}
+
+func (s *syncing) sync(ctx context.Context, c *config.Config) (err error) {
+	log, err := s.logger()
+	if err != nil {
+		return err
+	}
+	engine := newEngine()
+	defer engine.Close()
+	fetcher := &peers.Fetcher{}
+	cfg := c.State()
+	cfg.Engine, cfg.Owner, cfg.Log, cfg.Fetcher, cfg.Retention = engine, "sync", log, fetcher, state.Retention{All: true}
+	acc, err := openToSync(cfg, c.Trust)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, acc.Close()) }()
+	node, err := openNode(acc, c, fetcher, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	return s.fillAndCatchUp(ctx, acc, int64(c.DA.Bandwidth))
+}
+
+func openToSync(cfg state.Config, trust string) (*state.Accessor, error) {
+	if trust != "" {
+		acc, _, err := openTrusted(cfg, trust)
+		return acc, err
+	}
+	acc, err := state.Open(cfg)
+	return acc, serveError(err)
+}
+
+// errNoProgress: peers gave nothing for too long.
+var errNoProgress = errors.New("no progress")
+
+// fillAndCatchUp does the work, shows how far it is, and prints the outcome.
+func (s *syncing) fillAndCatchUp(ctx context.Context, acc *state.Accessor, bandwidth int64) error {
+	working, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	bar := newProgress(s.stderr, "sync")
+	defer bar.done()
+	w := watch{patience: s.giveUp, moved: time.Now()}
+	blocks, fetched := 0, state.FillProgress{}
+	err := acc.Sync(working, state.SyncOptions{
+		CatchUp: true,
+		Fill: state.FillOptions{BytesPerSecond: bandwidth, Progress: func(p state.FillProgress) {
+			fetched = p
+			if p.Completing {
+				bar.set("checking the state", 0, 0)
+			} else {
+				const parts = 1 << 30 // of all keys
+				bar.set(fmt.Sprintf("state, %d pairs", p.Pairs), int64(p.Covered*parts), parts)
+			}
+			if err := w.look(p, time.Now()); err != nil {
+				cancel(err)
+			}
+		}},
+		Imported: func(state.Result) {
+			blocks++
+			bar.set(fmt.Sprintf("%d blocks", blocks), 0, 0)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	bar.done()
+	return s.print(acc, fetched, blocks)
+}
+
+// watch ends a fill that gets nowhere.
+type watch struct {
+	patience time.Duration
+	moved    time.Time
+	pairs    int64
+	covered  float64
+}
+
+// look gives an errNoProgress once a fill has stood still for too long, and why.
+func (w *watch) look(p state.FillProgress, now time.Time) error {
+	if p.Err == nil || p.Completing || p.Pairs != w.pairs || p.Covered != w.covered {
+		w.moved, w.pairs, w.covered = now, p.Pairs, p.Covered
+	}
+	if stood := now.Sub(w.moved); w.patience > 0 && stood >= w.patience {
+		return fmt.Errorf("%w for %v: %w; what is here stays, another sync goes on from there", errNoProgress, stood.Round(time.Second), p.Err)
+	}
+	return nil
+}
+
+// synced is the outcome as JSON.
+type synced struct {
+	Pairs  int64  `json:"pairs"` // fetched ones of the anchor's state; 0 where it was whole
+	Blocks int    `json:"blocks"`
+	Head   string `json:"head"`
+	Slot   uint32 `json:"slot"` // of the head
+}
+
+func (s *syncing) print(acc *state.Accessor, fetched state.FillProgress, blocks int) error {
+	head := acc.Head()
+	if s.json {
+		return json.NewEncoder(s.stdout).Encode(synced{fetched.Pairs, blocks, head.Hash.String(), uint32(head.Slot)})
+	}
+	_, err := fmt.Fprintf(s.stdout, "the state is whole, %d blocks were new; the head is %s at slot %d\n", blocks, head.Hash, head.Slot)
+	return err
+}

@@ -18,6 +18,7 @@ type gauges struct {
 	reads  *prometheus.Desc
 	stats  []stat
 	below  *below
+	net    *network
 }
 
 // stat is a figure of the store's.
@@ -39,6 +40,7 @@ func newGauges(source *atomic.Pointer[Source]) *gauges {
 		open:   desc("connections", "Connections of clients."),
 		turned: desc("connections_turned_away_total", "Connections refused, or closed while idle to make room."),
 		below:  newBelow(),
+		net:    newNetwork(),
 		reads:  desc("reads_total", "Keys read, by where they were found.", "tier"),
 	}
 	gauge := func(name, help string, get func(*state.Stats) float64) {
@@ -116,6 +118,7 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 		ch <- s.desc
 	}
 	g.below.describe(ch)
+	g.net.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -130,6 +133,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(g.turned, prometheus.CounterValue, float64(turned))
 	}
 	g.below.collect(source, ch)
+	g.net.collect(source, ch)
 	var s state.Stats
 	ok := false
 	if source.Stats != nil {

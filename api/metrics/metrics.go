@@ -37,6 +37,11 @@ type Source struct {
 	Engine func() (u state.EngineUsage, ok bool)
 	// Forks gives the branches above the finalized block, at most so many.
 	Forks func(most int) []state.Fork
+	// Peers says what the node has done; ok is false where there is none.
+	Peers func() (p Peers, ok bool)
+	// Partial describes a store that has, or had, only a part of its state; ok is false
+	// while there is none.
+	Partial func() (p state.PartialStats, ok bool)
 }
 
 // Metrics counts. It is safe for concurrent use. See New.
@@ -67,6 +72,7 @@ const (
 	refused  = "refused" // the block's fault
 	gaveUp   = "gave-up" // who sent it didn't wait, or the store was closed
 	failed   = "failed"  // the store's
+	lacking  = "lacking" // what it needs of a partial state could not be had from peers
 )
 
 // New makes metrics for a program of a version. They say little until SetSource.
@@ -133,8 +139,8 @@ var waitBuckets = []float64{.0001, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30}
 var blockBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
 func (m *Metrics) makeImports() {
-	m.imports = m.counters("imports_total", "Imports that ended: imported, held already, refused for the block, given up by the client or at the end, failed for the store.",
-		"result", imported, held, refused, gaveUp, failed)
+	m.imports = m.counters("imports_total", "Imports that ended: imported, held already, refused for the block, given up by the client or at the end, failed for the store, lacking what peers did not give.",
+		"result", imported, held, refused, gaveUp, failed, lacking)
 	m.importTime = m.histogram("import_seconds", "Time of imports that brought a new block.", importBuckets)
 	m.importBytes = m.counter("import_bytes_total", "Bytes of write sets that were written.")
 	m.lockWait = m.histogram("lock_wait_seconds", "Time that imports waited for their slot.", waitBuckets)
@@ -187,6 +193,8 @@ func resultOf(i *state.Imported) string {
 		return held
 	case i.Err == nil:
 		return imported
+	case errors.Is(i.Err, state.ErrNotFetched) && !errors.Is(i.Err, context.Canceled): // whatever peers said beside
+		return lacking
 	}
 	for _, kind := range theBlocks {
 		if errors.Is(i.Err, kind) {

@@ -122,7 +122,9 @@ func whole(stats *state.Stats) Source {
 		Engine: func() (state.EngineUsage, bool) {
 			return state.EngineUsage{CacheBytes: 11, CachePinned: 12, CacheCapacity: 13, Databases: 14, TableReaders: 15}, true
 		},
-		Forks: func(int) []state.Fork { return []state.Fork{{Head: true, Blocks: 16}} },
+		Forks:   func(int) []state.Fork { return []state.Fork{{Head: true, Blocks: 16}} },
+		Peers:   func() (Peers, bool) { return Peers{}, true },
+		Partial: func() (state.PartialStats, bool) { return state.PartialStats{}, true },
 	}
 }
 
@@ -174,5 +176,53 @@ func TestRequests(t *testing.T) {
 		`accessor_http_refused_total{kind="too-many-requests",limit="client"} 1`)
 	if n := testing.AllocsPerRun(100, func() { get(200, time.Millisecond) }); n > 0 {
 		t.Errorf("counting a request allocates %v times", n)
+	}
+}
+
+// TestNetwork: each figure of peers and of partial stores comes out under a name, or a
+// label, of its own, and none where there is neither.
+func TestNetwork(t *testing.T) {
+	var p Peers
+	var st state.PartialStats
+	want := map[string]bool{"0.25": true}
+	next := 1000
+	for _, v := range []reflect.Value{reflect.ValueOf(&p).Elem(), reflect.ValueOf(&st).Elem()} {
+		for i := range v.NumField() {
+			next++
+			switch f := v.Field(i); {
+			case f.CanInt():
+				f.SetInt(int64(next))
+			case f.CanUint():
+				f.SetUint(uint64(next))
+			default:
+				continue
+			}
+			want[fmt.Sprint(next)] = true
+		}
+	}
+	st.Partial, st.Covered = true, 0.25
+	m := New("", "")
+	m.SetSource(Source{
+		Peers:   func() (Peers, bool) { return p, true },
+		Partial: func() (state.PartialStats, bool) { return st, true },
+	})
+	text := scrape(t, m)
+	expect(t, text, "accessor_partial 1", fmt.Sprintf(`accessor_peers_unanswered_total{result="rejected"} %d`, p.Rejected),
+		fmt.Sprintf(`accessor_peers_served_total{result="refused"} %d`, p.Refused), fmt.Sprintf(`accessor_peers_items_total{result="failed"} %d`, p.StoreErrors),
+		fmt.Sprintf("accessor_partial_unkept_total %d", st.Unkept), fmt.Sprintf("accessor_fill_pairs %d", st.Pairs))
+	for line := range strings.Lines(text) {
+		if i := strings.LastIndexByte(line, ' '); i > 0 && strings.HasPrefix(line, namespace) {
+			delete(want, strings.TrimSpace(line[i:]))
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("figures that come out nowhere: %v", want)
+	}
+	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	m.SetSource(Source{Peers: func() (p Peers, ok bool) { return p, false }})
+	if text := scrape(t, m); strings.Contains(text, "accessor_peers_") || strings.Contains(text, "accessor_partial") {
+		t.Error("there is no node, and it has figures")
 	}
 }

@@ -24,6 +24,8 @@ func TestResults(t *testing.T) {
 		{fmt.Errorf("import: %w", state.ErrConflict), refused},
 		{fmt.Errorf("import: %w", state.ErrNoSpace), failed},
 		{errors.New("disk"), failed},
+		{&state.FetchError{Err: context.DeadlineExceeded}, lacking},
+		{&state.FetchError{Err: context.Canceled}, gaveUp},
 	} {
 		if got := resultOf(&state.Imported{Err: tt.err}); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.err, got, tt.want)

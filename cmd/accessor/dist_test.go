@@ -67,7 +67,7 @@ func TestSampleConfig(t *testing.T) {
 	if c, err = config.Load(config.Input{File: full}); err != nil {
 		t.Fatalf("with all that is commented out: %v\n%s", err, whole)
 	}
-	if len(c.TCP) != 1 || len(c.Clients) != 1 || !c.Given("items.statistics") || c.Sockets[1].Group != "root" {
+	if len(c.TCP) != 1 || len(c.Clients) != 1 || !c.DA.Enabled || len(c.DA.Peers) != 1 || !c.Given("items.statistics") || c.Sockets[1].Group != "root" {
 		t.Errorf("not all of it was taken: %s", whole)
 	}
 }
@@ -102,6 +102,8 @@ func TestDashboardAndRules(t *testing.T) {
 		Load:        func() (metrics.Load, bool) { return metrics.Load{}, true },
 		Engine:      func() (state.EngineUsage, bool) { return state.EngineUsage{}, true },
 		Forks:       func(int) []state.Fork { return []state.Fork{{Head: true}} },
+		Peers:       func() (metrics.Peers, bool) { return metrics.Peers{}, true },
+		Partial:     func() (state.PartialStats, bool) { return state.PartialStats{}, true },
 	})
 	m.Route("GET", "/")
 	m.Refusable("client", "too-many-requests")

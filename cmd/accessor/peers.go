@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"accessor/api/access"
+	"accessor/api/metrics"
 	"accessor/checkpoint"
 	"accessor/cmd/accessor/config"
 	"accessor/da"
@@ -40,8 +43,14 @@ func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log
 		return nil, configError(err) // what to listen on, or its identity
 	}
 	fetcher.Use(node)
-	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", node.Addrs()), zap.Int("asked", len(cfg.Peers)))
+	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", addressesOf(node)), zap.Int("asked", len(cfg.Peers)))
 	return node, nil
+}
+
+// addressesOf gives the addresses at which others reach a node; none where it doesn't
+// listen, and has only a name.
+func addressesOf(node *da.Node) []string {
+	return slices.DeleteFunc(node.Addrs(), func(a string) bool { return strings.HasPrefix(a, "/p2p/") })
 }
 
 // asPeer says in a context that a peer asks: all of them share one client's limits of
@@ -106,6 +115,36 @@ func (s *service) stopPeers() error {
 		return node.Close()
 	}
 	return nil
+}
+
+// peerStats is what the node has done, where there is one.
+func (s *service) peerStats() (p metrics.Peers, ok bool) {
+	node := s.node.Load()
+	if node == nil {
+		return p, false
+	}
+	st := node.Stats()
+	for _, one := range node.Peers() {
+		if one.Connected {
+			p.Connected++
+		}
+	}
+	p.Banned = st.Banned
+	p.Fetches, p.Joined, p.Failed, p.Requests, p.Hedges, p.Retries = st.Fetches, st.Joined, st.Failed, st.Requests, st.Hedges, st.Retries
+	p.Rejected, p.NotHeld, p.Overloaded, p.Failures, p.ReadBytes = st.Rejected, st.NotHeld, st.Overloaded, st.Failures, st.ReadBytes
+	p.Served, p.ServedEmpty, p.Refused, p.Limited = st.Served, st.ServedEmpty, st.Refused, st.Limited
+	p.Malformed, p.Aborted, p.ServedBytes = st.Malformed, st.Aborted, st.ServedBytes
+	p.StoredItems, p.StoreErrors, p.StoreSkipped = st.StoredItems, st.StoreErrors, st.StoreSkipped
+	return p, true
+}
+
+// partialStats is what was fetched for the store, where there is one.
+func (s *service) partialStats() (p state.PartialStats, ok bool) {
+	acc := s.core.Load()
+	if acc == nil {
+		return p, false
+	}
+	return acc.PartialStats(), true
 }
 
 const (

@@ -75,7 +75,7 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	s.health = listen.NewServer(http.HandlerFunc(s.serveHealth), opts)
 	s.metrics.SetSource(metrics.Source{
 		Stats: s.stats, Connections: s.server.Connections, Load: s.load, Forks: s.forks,
-		Engine: s.engineUsage,
+		Engine: s.engineUsage, Peers: s.peerStats, Partial: s.partialStats,
 	})
 	return s, nil
 }

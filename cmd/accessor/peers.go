@@ -23,9 +23,15 @@ import (
 	"accessor/state"
 )
 
+// peering is a store's node, with the items that it keeps.
+type peering struct {
+	*da.Node
+	items *items.Store // nil where none are kept
+}
+
 // openNode makes the node of a store, which serves from it as the configuration says,
 // and has fetcher ask its peers.
-func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log *zap.Logger) (*da.Node, error) {
+func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log *zap.Logger) (*peering, error) {
 	dir := c.PeersDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -43,14 +49,15 @@ func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log
 		return nil, configError(err) // what to listen on, or its identity
 	}
 	fetcher.Use(node)
-	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", addressesOf(node)), zap.Int("asked", len(cfg.Peers)))
-	return node, nil
+	p := &peering{node, cfg.Items}
+	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", p.addresses()), zap.Int("asked", len(cfg.Peers)))
+	return p, nil
 }
 
-// addressesOf gives the addresses at which others reach a node; none where it doesn't
-// listen, and has only a name.
-func addressesOf(node *da.Node) []string {
-	return slices.DeleteFunc(node.Addrs(), func(a string) bool { return strings.HasPrefix(a, "/p2p/") })
+// addresses gives those at which others reach the node; none where it doesn't listen, and
+// has only a name.
+func (p *peering) addresses() []string {
+	return slices.DeleteFunc(p.Addrs(), func(a string) bool { return strings.HasPrefix(a, "/p2p/") })
 }
 
 // asPeer says in a context that a peer asks: all of them share one client's limits of

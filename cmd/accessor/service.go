@@ -25,7 +25,6 @@ import (
 	"accessor/api/metrics"
 	"accessor/checkpoint/rocks"
 	"accessor/cmd/accessor/config"
-	"accessor/da"
 	"accessor/peers"
 	"accessor/state"
 )
@@ -43,7 +42,7 @@ type service struct {
 
 	core    atomic.Pointer[state.Accessor] // nil until there is a store
 	handler atomic.Pointer[api.Server]     // nil until the store is open
-	node    atomic.Pointer[da.Node]        // nil where there are no peers, or no store yet
+	node    atomic.Pointer[peering]        // nil where there are no peers, or no store yet
 	server  *listen.Server
 	health  *listen.Server
 	opened  chan struct{}   // closed when there is a handler
@@ -222,6 +221,9 @@ func (s *service) makeHandler() error {
 		Config:   func() any { return s.config.Effective() },
 		Ready:    s.ready,
 		Observer: api.Observer{Route: s.metrics.Route, Refused: s.metrics.Refused},
+	}
+	if s.config.DA.On() {
+		opts.Peers, opts.Items = s.whoAmong, itemSource{s}
 	}
 	for _, r := range api.Refusals() {
 		s.metrics.Refusable(r.Limit, r.Kind)

@@ -9,58 +9,70 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"accessor/api/client"
 	"accessor/cmd/accessor/config"
+	"accessor/forks"
 	"accessor/peers"
 	"accessor/state"
 )
 
 // newSync is `accessor sync`.
 func newSync(e *env) *cobra.Command {
-	s := &syncing{env: e}
+	s := &syncing{}
 	cmd := &cobra.Command{
-		Use:   "sync --data DIR --peer MULTIADDR [--trust HASH:SLOT:ROOT]",
-		Short: "Fetch what is missing of a store's state, and the blocks since, from peers",
-		Long: `Fetches the whole state of the block that the store in DIR grows from, unless it is
-there, then the blocks since that peers have. All is checked against roots. With --trust
-it makes the store first, of a block that you trust. It can be interrupted, or killed:
-another sync, or accessor serve, goes on from there. A store that a running accessor
-serve owns is filled by that; accessor status says how far it is.
+		Use:   "sync [--socket PATH | --data DIR --peer MULTIADDR [--trust HASH:SLOT:ROOT]]",
+		Short: "Fetch what is missing of a state from peers, or wait while a sidecar does",
+		Long: `Waits until a running accessor serve has the whole state, which it fetches from its
+peers, and shows how far it is.
 
-Peers are those of --peer or, without, of the configuration.
+With --data it fetches the whole state of the block that the store in DIR grows from,
+unless it is there, then the blocks since that peers have. All is checked against roots.
+With --trust it makes the store first, of a block that you trust. It can be interrupted,
+or killed: another sync, or accessor serve, goes on from there. Peers are those of --peer
+or, without, of the configuration.
 
-Exit status: 0 the state is whole and the peers' blocks are here, 2 bad usage, 3 the store
-failed, or peers gave nothing for as long as --give-up says, 130 interrupted.`,
-		Example: `  accessor sync --data new --trust $HASH:1200:$ROOT --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…`,
-		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+Exit status: 0 the state is whole, 2 bad usage, 3 the store or the sidecar failed, or
+nothing came for as long as --give-up says, 130 interrupted.`,
+		Example: `  accessor sync
+  accessor sync --data new --trust $HASH:1200:$ROOT --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
+	s.target = e.targetFlags(cmd)
 	f := cmd.Flags()
-	f.String("config", "", "configuration file, TOML (default: $ACCESSOR_CONFIG, or none)")
-	f.String("data", "", "directory of the store")
-	f.String("trust", "", "what a new store starts from: HASH:SLOT:ROOT of a block")
-	f.StringArray("peer", nil, "multiaddr, ending in /p2p/ID, of a node to ask")
-	f.String("bandwidth", "", "bytes a second at most, such as 5MiB (default: da.bandwidth)")
+	f.String("config", "", "with --data: configuration file, TOML (default: $ACCESSOR_CONFIG, or none)")
+	f.String("trust", "", "with --data: what a new store starts from: HASH:SLOT:ROOT of a block")
+	f.StringArray("peer", nil, "with --data: multiaddr, ending in /p2p/ID, of a node to ask")
+	f.String("bandwidth", "", "with --data: bytes a second at most, such as 5MiB (default: da.bandwidth)")
 	f.DurationVar(&s.giveUp, "give-up", 2*time.Minute, "time without progress after which it ends; 0s for never")
 	f.BoolVar(&s.json, "json", false, "print the result as JSON")
-	_ = cmd.MarkFlagDirname("data") // the flag is there
 	return cmd
 }
 
 // syncing is `accessor sync` at work.
 type syncing struct {
-	*env
+	*target
 	giveUp time.Duration
 	json   bool
 }
 
 func (s *syncing) run(cmd *cobra.Command) error {
+	if s.data == "" {
+		for _, name := range []string{"config", "trust", "peer", "bandwidth"} {
+			if cmd.Flags().Changed(name) {
+				return usageError("--%s is for a store that this command opens: give --data DIR; a running accessor serve has its own settings", name)
+			}
+		}
+		return s.ask(cmd, s.await)
+	}
+	if s.socket != "" {
+		return usageError("--data opens a store, --socket asks a running sidecar: give one of them")
+	}
 	c, err := settings(cmd)()
 	if err != nil {
 		return configError(err)
 	}
 	switch {
-	case c.Data == "":
-		return usageError("no store given: use --data DIR; one that a running accessor serve owns is filled by that, and accessor status says how far it is")
 	case len(c.DA.Peers) == 0:
 		return usageError("nobody to ask: give --peer MULTIADDR, or da.peers in the configuration")
 	}
@@ -100,6 +112,42 @@ func openToSync(cfg state.Config, trust string) (*state.Accessor, error) {
 	return acc, serveError(err)
 }
 
+// await waits until a sidecar's state is whole.
+func (s *syncing) await(ctx context.Context, c *client.Client) error {
+	bar := newProgress(s.stderr, "sync")
+	defer bar.done()
+	w := watch{patience: s.giveUp, moved: time.Now()}
+	var fetched state.FillProgress
+	for {
+		st, err := c.Status(ctx)
+		switch {
+		case err != nil:
+			return err
+		case st.Head == nil:
+			return fmt.Errorf("%w: the sidecar has no store yet", errNoProgress)
+		case !st.Partial:
+			bar.done()
+			return s.print(forks.Block{Hash: st.Head.Block, Slot: st.Head.Slot}, fetched, 0)
+		case st.PeerID == "":
+			return fmt.Errorf("%w: the sidecar has only a part of the state, and no peers", errNoProgress)
+		}
+		fetched.Err = errSidecar
+		if st.Fill != nil {
+			fetched.Pairs, fetched.Completing = st.Fill.Done, st.Fill.Done == st.Fill.Of
+			bar.set(fmt.Sprintf("state, %d pairs", st.Fill.Done), st.Fill.Done, st.Fill.Of)
+		}
+		if err := w.look(fetched, time.Now()); err != nil {
+			return err
+		}
+		if !pause(ctx, time.Second/4) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errSidecar stands for what the sidecar knows.
+var errSidecar = errors.New("the sidecar's log says why")
+
 // errNoProgress: peers gave nothing for too long.
 var errNoProgress = errors.New("no progress")
 
@@ -134,7 +182,7 @@ func (s *syncing) fillAndCatchUp(ctx context.Context, acc *state.Accessor, bandw
 		return err
 	}
 	bar.done()
-	return s.print(acc, fetched, blocks)
+	return s.print(acc.Head(), fetched, blocks)
 }
 
 // watch ends a fill that gets nowhere.
@@ -158,17 +206,16 @@ func (w *watch) look(p state.FillProgress, now time.Time) error {
 
 // synced is the outcome as JSON.
 type synced struct {
-	Pairs  int64  `json:"pairs"` // fetched ones of the anchor's state; 0 where it was whole
-	Blocks int    `json:"blocks"`
+	Pairs  int64  `json:"pairs"`  // fetched ones of the anchor's state; 0 where it was whole
+	Blocks int    `json:"blocks"` // that were new; 0 where a sidecar was waited for
 	Head   string `json:"head"`
 	Slot   uint32 `json:"slot"` // of the head
 }
 
-func (s *syncing) print(acc *state.Accessor, fetched state.FillProgress, blocks int) error {
-	head := acc.Head()
+func (s *syncing) print(head forks.Block, fetched state.FillProgress, blocks int) error {
 	if s.json {
 		return json.NewEncoder(s.stdout).Encode(synced{fetched.Pairs, blocks, head.Hash.String(), uint32(head.Slot)})
 	}
-	_, err := fmt.Fprintf(s.stdout, "the state is whole, %d blocks were new; the head is %s at slot %d\n", blocks, head.Hash, head.Slot)
+	_, err := fmt.Fprintf(s.stdout, "the state is whole; %d blocks were new; the head is %s at slot %d\n", blocks, head.Hash, head.Slot)
 	return err
 }

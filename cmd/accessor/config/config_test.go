@@ -407,10 +407,10 @@ func TestPeers(t *testing.T) {
 		"ACCESSOR_TRUST=" + trust + " ACCESSOR_ANCHOR=f":        "take one of them",
 		"ACCESSOR_TRUST=" + trust + " ACCESSOR_COMMITMENT=none": "commitment is none",
 		"ACCESSOR_DA_SERVE_ITEMS=all":                           "want off, listed or anyone",
-		"ACCESSOR_DA_PEERS=/ip4/10.1.2.3/tcp/1":                 "da: peer \"/ip4/10.1.2.3/tcp/1\"",
+		"ACCESSOR_DA_PEERS=/ip4/10.1.2.3/tcp/1":                 "da.peers: peer \"/ip4/10.1.2.3/tcp/1\"",
 		"ACCESSOR_DA_ALLOW=me":                                  "allow \"me\"",
 		"ACCESSOR_DA_DENY=me":                                   "deny \"me\"",
-		"ACCESSOR_DA_ENABLED=true ACCESSOR_DA_LISTEN=x":         "listen \"x\"",
+		"ACCESSOR_DA_LISTEN=x":                                  "listen \"x\"",
 		"ACCESSOR_DA_FOLLOW=true":                               "there are none",
 	} {
 		if _, err := Load(Input{Environ: strings.Fields(set)}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {

@@ -18,14 +18,20 @@ var accesses = map[string]da.Access{"off": da.Nobody, "listed": da.Listed, "anyo
 // checkDA looks at the settings of peers, and at the block that is trusted.
 func (l *loader) checkDA() {
 	d := &l.DA
-	for key, text := range map[string]string{"da.serve_state": d.ServeState, "da.serve_items": d.ServeItems} {
-		if _, ok := accesses[text]; !ok {
-			l.wrong(key, "%q: want off, listed or anyone", clip(text))
+	for _, one := range []struct{ key, text string }{{"da.serve_state", d.ServeState}, {"da.serve_items", d.ServeItems}} {
+		if _, ok := accesses[one.text]; !ok {
+			l.wrong(one.key, "%q: want off, listed or anyone", clip(one.text))
 		}
 	}
-	if err := l.Node().Check(); err != nil {
-		for _, one := range unjoin(err) {
-			l.wrong("da", "%v", one)
+	for _, one := range []struct {
+		key  string
+		list da.Config
+	}{
+		{"da.listen", da.Config{Listen: d.Listen}}, {"da.peers", da.Config{Peers: d.Peers}},
+		{"da.allow", da.Config{Allow: d.Allow}}, {"da.deny", da.Config{Deny: d.Deny}},
+	} {
+		if err := one.list.Check(); err != nil {
+			l.wrong(one.key, "%v", err)
 		}
 	}
 	if d.Follow && len(d.Peers) == 0 {

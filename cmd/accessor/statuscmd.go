@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,6 +69,12 @@ func (e *env) printStatus(s *client.Status) {
 		}
 	}
 	line("blocks", fmt.Sprintf("%d, %d of them leaves", s.Blocks, s.Leaves))
+	if s.Partial {
+		line("state", partialText(s.Fill))
+	}
+	if s.PeerID != "" {
+		line("peer", strings.Join(append([]string{s.PeerID}, s.PeerAddresses...), "\n            "))
+	}
 	line("importing", strconv.Itoa(s.Importing))
 	line("drafts", strconv.Itoa(s.Drafts))
 	line("pins", strconv.Itoa(s.Pins))
@@ -82,6 +89,17 @@ func (e *env) printStatus(s *client.Status) {
 		}
 		line("disk", disk)
 	}
+}
+
+// partialText says how far a partial state is.
+func partialText(f *client.Fill) string {
+	switch {
+	case f == nil || f.Done == 0:
+		return "partial"
+	case f.Of == 0:
+		return fmt.Sprintf("partial, %d pairs are here", f.Done)
+	}
+	return fmt.Sprintf("partial, %d of about %d pairs are here", f.Done, f.Of)
 }
 
 // newHead is `accessor head`.

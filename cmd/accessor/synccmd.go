@@ -120,20 +120,22 @@ func (s *syncing) await(ctx context.Context, c *client.Client) error {
 	var fetched state.FillProgress
 	for {
 		st, err := c.Status(ctx)
+		fetched.Err = errSidecar
 		switch {
+		case errors.Is(err, client.ErrNotReady): // it opens its store
+			fetched.Err = err
 		case err != nil:
 			return err
 		case st.Head == nil:
-			return fmt.Errorf("%w: the sidecar has no store yet", errNoProgress)
+			fetched.Err = errNoStore
 		case !st.Partial:
 			bar.done()
 			return s.print(forks.Block{Hash: st.Head.Block, Slot: st.Head.Slot}, fetched, 0)
 		case st.PeerID == "":
 			return fmt.Errorf("%w: the sidecar has only a part of the state, and no peers", errNoProgress)
 		}
-		fetched.Err = errSidecar
 		if st.Fill != nil {
-			fetched.Pairs, fetched.Completing = st.Fill.Done, st.Fill.Done == st.Fill.Of
+			fetched.Pairs, fetched.Completing = st.Fill.Done, st.Fill.Of > 0 && st.Fill.Done == st.Fill.Of
 			bar.set(fmt.Sprintf("state, %d pairs", st.Fill.Done), st.Fill.Done, st.Fill.Of)
 		}
 		if err := w.look(fetched, time.Now()); err != nil {
@@ -145,8 +147,11 @@ func (s *syncing) await(ctx context.Context, c *client.Client) error {
 	}
 }
 
-// errSidecar stands for what the sidecar knows.
-var errSidecar = errors.New("the sidecar's log says why")
+var (
+	// errSidecar stands for what the sidecar knows.
+	errSidecar = errors.New("the sidecar's log says why")
+	errNoStore = errors.New("the sidecar has no store yet")
+)
 
 // errNoProgress: peers gave nothing for too long.
 var errNoProgress = errors.New("no progress")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"accessor/da/datest"
 	"accessor/da/erasure"
 	"accessor/forks"
 	"accessor/state/merkle"
@@ -361,11 +362,9 @@ func TestAThirdLies(t *testing.T) {
 		usual, _, _ := measure(t, nil)
 		for range 10 {
 			bad := map[peer.ID]behaviour{}
-			liars := 0
-			for how, lie := range lies {
-				if liars++; liars <= 2 {
-					bad[peer.ID("liar: "+how)] = altered(books(), lie)
-				}
+			for _, i := range rand.Perm(len(datest.Lies))[:2] {
+				lie := datest.Lies[i]
+				bad[peer.ID("liar: "+lie.Name)] = altered(books(), lie.Tell)
 			}
 			stallers := []behaviour{silent, dripping(books()), breaking(books()), resetting}
 			bad["staller"] = stallers[rand.N(len(stallers))]

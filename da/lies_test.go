@@ -3,11 +3,9 @@ package da
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"accessor/da/datest"
 	"accessor/da/erasure"
 	"accessor/forks"
 	"accessor/state/merkle"
@@ -89,63 +88,17 @@ func fetches() map[string]func(ctx context.Context, n *Node) error {
 
 var errWrongAnswer = errors.New("wrong answer")
 
-// split cuts an answer into its messages.
-func split(answer []byte) (parts [][]byte) {
-	for b := answer[1:]; len(b) >= 4; {
-		size := int(binary.LittleEndian.Uint32(b))
-		parts = append(parts, b[4:4+size])
-		b = b[4+size:]
-	}
-	return parts
-}
-
-func joined(parts ...[]byte) []byte {
-	b := []byte{statusOK}
-	for _, p := range parts {
-		b = appendMessage(b, p)
-	}
-	return b
-}
-
-// lies are invalid answers, made of valid ones.
-var lies = map[string]func(k kind, answer []byte) []byte{
-	"wrong byte at the end": func(_ kind, a []byte) []byte { a[len(a)-1] ^= 1; return a },
-	"wrong byte in the first message": func(_ kind, a []byte) []byte {
-		a[5+len(split(a)[0])/2] ^= 0x10
-		return a
-	},
-	"too long":                  func(_ kind, a []byte) []byte { return append(a, 0) },
-	"a message too many":        func(_ kind, a []byte) []byte { return appendMessage(a, []byte{7}) },
-	"cut":                       func(_ kind, a []byte) []byte { return a[:len(a)-1] },
-	"cut after a length":        func(_ kind, a []byte) []byte { return a[:5] },
-	"length a little too large": func(_ kind, a []byte) []byte { a[1]++; return a },
-	"length too small":          func(_ kind, a []byte) []byte { a[1]--; return a },
-	"length of 4 GiB":           func(_ kind, a []byte) []byte { copy(a[1:], "\xff\xff\xff\xff"); return a },
-	"length of MaxItem":         func(_ kind, a []byte) []byte { binary.LittleEndian.PutUint32(a[1:], MaxItem); return a },
-	"no messages":               func(_ kind, a []byte) []byte { return a[:1] },
-	"empty messages": func(_ kind, a []byte) []byte {
-		return joined(make([][]byte, len(split(a)))...)
-	},
-	"unknown status":     func(_ kind, a []byte) []byte { a[0] = 9; return a },
-	"says bad request":   func(_ kind, a []byte) []byte { return []byte{statusBad} },
-	"not held, and more": func(_ kind, a []byte) []byte { return []byte{statusNotHeld, 1} },
-	"garbage": func(_ kind, a []byte) []byte {
-		r := rand.New(rand.NewPCG(3, 4))
-		return append([]byte{statusOK}, filled(r, len(a))...)
-	},
-}
-
 // Whatever a peer says, the reader gets what is right, from another one; and a peer
 // that lies does so once.
 func TestLies(t *testing.T) {
 	for what, fetch := range fetches() {
-		for how, lie := range lies {
-			if what == "blocks" && how == "wrong byte at the end" {
+		for _, lie := range datest.Lies {
+			if what == "blocks" && lie.Name == "wrong byte at the end" {
 				continue // of a write set: only an import finds that out
 			}
-			t.Run(what+"/"+how, func(t *testing.T) {
+			t.Run(what+"/"+lie.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					n, net := newFake(t, map[peer.ID]behaviour{"honest": honest(books()), "liar": altered(books(), lie)})
+					n, net := newFake(t, map[peer.ID]behaviour{"honest": honest(books()), "liar": altered(books(), lie.Tell)})
 					// The liar looks better, so it is asked first.
 					for k := range kinds {
 						n.book.peers["liar"].latency[k] = time.Millisecond
@@ -173,7 +126,7 @@ func TestLiarAlone(t *testing.T) {
 	for what, fetch := range fetches() {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n, _ := newFake(t, map[peer.ID]behaviour{"liar": altered(books(), lies["wrong byte in the first message"])})
+				n, _ := newFake(t, map[peer.ID]behaviour{"liar": altered(books(), datest.Lies[1].Tell)})
 				if err := fetch(t.Context(), n); !errors.Is(err, ErrUnavailable) {
 					t.Errorf("got %v", err)
 				}

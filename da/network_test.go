@@ -251,7 +251,7 @@ func testServer(config Serve, src Source) *server {
 }
 
 // altered answers honestly, but for what alter does with the whole answer.
-func altered(src Source, alter func(k kind, answer []byte) []byte) behaviour {
+func altered(src Source, alter func(answer []byte) []byte) behaviour {
 	return func(k kind, s stream) {
 		ours, theirs := newStreams()
 		done := make(chan struct{})
@@ -274,7 +274,7 @@ func altered(src Source, alter func(k kind, answer []byte) []byte) behaviour {
 		if n, err = readFull(ours, answer); err != nil {
 			return
 		}
-		_, _ = s.Write(alter(k, answer[:n]))
+		_, _ = s.Write(alter(answer[:n]))
 		_ = s.CloseWrite()
 	}
 }
@@ -320,7 +320,7 @@ func silent(_ kind, s stream) {
 func dripping(src Source) behaviour {
 	return func(k kind, s stream) {
 		var answer []byte
-		altered(src, func(_ kind, a []byte) []byte { answer = a; return nil })(k, noEnd{s})
+		altered(src, func(a []byte) []byte { answer = a; return nil })(k, noEnd{s})
 		for i := range answer {
 			if _, err := s.Write(answer[i : i+1]); err != nil {
 				return
@@ -339,7 +339,7 @@ func (noEnd) CloseWrite() error { return nil }
 // breaking resets the stream in the middle of an answer.
 func breaking(src Source) behaviour {
 	return func(k kind, s stream) {
-		altered(src, func(_ kind, a []byte) []byte { return a[:len(a)/2] })(k, noEnd{s})
+		altered(src, func(a []byte) []byte { return a[:len(a)/2] })(k, noEnd{s})
 		_ = s.Reset()
 	}
 }

@@ -1,19 +1,17 @@
 package da
 
 import (
-	"bytes"
 	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/x/simlibp2p"
 	"github.com/marcopolo/simnet"
 
+	"accessor/da/datest"
 	"accessor/state/merkle"
 )
 
@@ -105,44 +103,21 @@ func TestSimulatedNetwork(t *testing.T) {
 	})
 }
 
-// lyingHost changes what its node writes: this is how a node that breaks the protocol
-// is made of an honest one.
-type lyingHost struct {
-	host.Host
-	change func(b []byte) []byte
-}
-
-func (h lyingHost) SetStreamHandler(id protocol.ID, f network.StreamHandler) {
-	h.Host.SetStreamHandler(id, func(s network.Stream) { f(lyingStream{s, h.change}) })
-}
-
-type lyingStream struct {
-	network.Stream
-	change func(b []byte) []byte
-}
-
-func (s lyingStream) Write(b []byte) (int, error) {
-	if _, err := s.Stream.Write(s.change(bytes.Clone(b))); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
+// A node that breaks the protocol on a real stream is banned; one that is silent isn't.
 func TestLyingHost(t *testing.T) {
 	noRace(t)
-	for name, change := range map[string]func(b []byte) []byte{
-		"length":  func(b []byte) []byte { b[1] ^= 0x40; return b },
-		"value":   func(b []byte) []byte { b[len(b)-1]++; return b },
-		"garbage": func(b []byte) []byte { clear(b[1:]); return b },
-		"silence": func(b []byte) []byte { time.Sleep(time.Hour); return b },
-	} {
+	manners := map[string]datest.Manner{"silence": datest.Silent}
+	for _, lie := range datest.Lies {
+		manners[lie.Name] = datest.Telling(lie)
+	}
+	for name, manner := range manners {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				hosts := simulated(t, 3)
 				config := Config{Serve: Serve{State: Anyone}}
 				config.Host = hosts[1]
 				newNode(t, config, books())
-				config.Host = lyingHost{hosts[2], change}
+				config.Host = datest.Host{Host: hosts[2], Manner: manner}
 				newNode(t, config, books())
 				n := newNode(t, Config{Host: hosts[0], Peers: []string{address(t, hosts[1]), address(t, hosts[2])}}, nil)
 				time.Sleep(time.Second)

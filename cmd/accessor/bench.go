@@ -30,7 +30,7 @@ to size disks. The stores are temporary; --dir says on which disk.`,
 	for _, b := range bench.All {
 		cmd.AddCommand(newOneBench(e, b))
 	}
-	cmd.AddCommand(newBenchAPI(e), newBenchClients(e), newBenchClient(e), newHold(e))
+	cmd.AddCommand(newBenchAPI(e), newBenchDA(e), newBenchClients(e), newBenchClient(e), newHold(e))
 	return cmd
 }
 

@@ -263,6 +263,9 @@ func (n *node) waiting() int {
 	return count
 }
 
+// newest is how many blocks back most reads are.
+const newest = 50
+
 // readsPerSlot reads at blocks that the node had before the slot, and compares all
 // with the model.
 func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, rnd *rand.Rand, held []*block, tell *verdicts) {
@@ -276,6 +279,9 @@ func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, rnd *rand.
 			}
 		}
 		b := held[rnd.IntN(len(held))]
+		if rnd.IntN(4) > 0 { // mostly where forks still are
+			b = held[max(0, len(held)-newest)+rnd.IntN(min(len(held), newest))]
+		}
 		keys := c.someKeys(b, 1+rnd.IntN(4), rnd)
 		var got [][]byte
 		var err error

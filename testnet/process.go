@@ -141,9 +141,10 @@ func (p *process) Start(ctx context.Context) error {
 	return p.await(ctx)
 }
 
-// environ is this process's environment without settings of an accessor.
+// environ is this process's environment without settings of an accessor. Reads at old
+// blocks, proofs above all, have those replayed, more often than serve allows a client.
 func environ() []string {
-	var out []string
+	out := []string{"ACCESSOR_LIMITS_REPLAY=1000000", "ACCESSOR_LIMITS_REPLAY_RATE=1000000"}
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "ACCESSOR_") {
 			out = append(out, v)

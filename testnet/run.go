@@ -244,7 +244,7 @@ func (r *run) result() Result {
 	r.tell.mu.Lock()
 	defer r.tell.mu.Unlock()
 	out.ReadsChecked, out.WrongAnswers, out.Unavailable = r.tell.reads, r.tell.wrongs, r.tell.unavailable
-	out.Failures = slices.Clone(r.tell.words)
+	out.Failures, out.Excuses = slices.Clone(r.tell.words), slices.Clone(r.tell.excuses)
 	return out
 }
 

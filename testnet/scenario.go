@@ -155,6 +155,11 @@ func Parse(name, text string) (*Scenario, error) {
 	return s, nil
 }
 
+// maxWrites bounds the service items that a block writes: the model keeps all blocks in
+// memory.
+const maxWrites = 2000
+
+// line reads a line: a setting or a rule.
 func (s *Scenario) line(n int, line string) error {
 	head, verb, isRule := strings.Cut(line, ":")
 	if isRule && !strings.HasPrefix(line, "title ") {
@@ -179,8 +184,8 @@ func (s *Scenario) line(n int, line string) error {
 		into      *int
 		low, high int
 	}{
-		{"nodes", &s.Nodes, 1, MaxNodes}, {"slots", &s.Slots, 1, MaxSlots}, {"keys", &s.Keys, 1, 100_000},
-		{"writes", &s.Writes, 0, 10_000}, {"reads", &s.Reads, 0, 1000}, {"unavailable", &s.Unavailable, 0, 1 << 30},
+		{"nodes", &s.Nodes, 1, MaxNodes}, {"slots", &s.Slots, 1, MaxSlots}, {"keys", &s.Keys, 1, 20_000},
+		{"writes", &s.Writes, 0, maxWrites}, {"reads", &s.Reads, 0, 1000}, {"unavailable", &s.Unavailable, 0, 1 << 30},
 	} {
 		if setting.name != word {
 			continue

@@ -70,6 +70,8 @@ type Result struct {
 
 	// Failures say what went wrong, the first of them; empty where all is as it must be.
 	Failures []string `json:"-"`
+	// Excuses say why reads ended with an error, the first of them.
+	Excuses []string `json:"-"`
 }
 
 // OK says whether all is as it must be, within the scenario's bound of reads that

@@ -158,12 +158,12 @@ func parseHeal(*wording) (action, error) {
 
 // heal ends a partition, and gives what was withheld.
 func (r *run) heal() {
+	r.unite()
 	for _, n := range r.nodes {
 		for i := range n.queue {
 			n.queue[i].until = 0
 		}
 	}
-	r.unite()
 }
 
 // unite makes one side of all: every node gets what it missed, and all follow the

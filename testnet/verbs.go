@@ -84,7 +84,7 @@ func parseProduce(a *wording) (action, error) {
 		on = a.next()
 	}
 	if a.take("writes") {
-		if writes, err = a.number("writes", 0, 10_000); err != nil {
+		if writes, err = a.number("writes", 0, maxWrites); err != nil {
 			return nil, err
 		}
 	}

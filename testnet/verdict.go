@@ -22,7 +22,11 @@ type verdicts struct {
 	unavailable int
 	failed      int // beside wrong answers and reads that were not available
 	words       []string
+	excuses     []string // why reads were not available, the first few
 }
+
+// mostExcuses bounds those.
+const mostExcuses = 5
 
 func (v *verdicts) sayLocked(format string, args ...any) {
 	if len(v.words) < mostFailures {
@@ -57,6 +61,9 @@ func (v *verdicts) compare(n *node, b *block, keys, got [][]byte, err error) {
 		return
 	case err != nil:
 		v.unavailable++
+		if len(v.excuses) < mostExcuses {
+			v.excuses = append(v.excuses, fmt.Sprintf("%v at %s: not available: %v", n, names(b), err))
+		}
 		return
 	}
 	for i, key := range keys {

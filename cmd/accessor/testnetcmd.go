@@ -236,6 +236,9 @@ func (c *testnetCommand) print(r *testnet.Result, ok bool) error {
 		fmt.Fprintln(c.stderr, "accessor: testnet:", f)
 	}
 	if !ok {
+		for _, e := range r.Excuses {
+			fmt.Fprintln(c.stderr, "accessor: testnet:", e)
+		}
 		fmt.Fprintln(c.stderr, "accessor: testnet: stores and logs are in", c.dir)
 	}
 	if c.json {

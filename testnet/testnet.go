@@ -4,9 +4,10 @@
 // nodes cut off, killed and started again; all the time reads at blocks of all forks
 // are compared with the model, and at the end every node's tree and roots.
 //
-// All decisions come from one seed: equal options make the same blocks, forks, kills
-// and reads in the same slots. How long things take is the sidecars' business, so with
-// processes the moment within an import at which a kill meets it is not the same.
+// All decisions come from one seed: equal options make the same blocks, forks and kills
+// in the same slots. How long things take is the sidecars' business: with processes, the
+// moment within an import at which a kill meets it differs from run to run, and with it
+// what the node has acknowledged by then and can be read from it next.
 //
 // Slots go in step: what a slot has to deliver is delivered before the next begins,
 // but for what the scenario withholds.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes each fuzz target of the packages $PKG (all) with $FUZZTIME inputs (40000x), one
+# Fuzzes each fuzz target of the packages $PKG (all) with $FUZZTIME inputs (15000x), one
 # after the other. A number of inputs, not a time: go test may take its own end of
 # time for a failure. Arguments go to go test.
 set -euo pipefail
@@ -22,6 +22,6 @@ list=$(targets)
 status=0
 while read -r package target; do
   [ -n "$package" ] || continue
-  go test -vet=off -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-40000x}" -fuzzminimizetime 10x "$@" "$package" </dev/null || status=1
+  go test -vet=off -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-15000x}" -fuzzminimizetime 10x "$@" "$package" </dev/null || status=1
 done <<<"$list"
 exit $status

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"accessor/forks"
 )
@@ -27,6 +28,9 @@ var counts = map[string]func(*Result) int{
 	"kills":      func(r *Result) int { return r.Kills },
 	"partitions": func(r *Result) int { return r.Partitions },
 	"reads":      func(r *Result) int { return r.ReadsChecked },
+	"fetched":    func(r *Result) int { return int(r.Fetches) },
+	"rejected":   func(r *Result) int { return int(r.Rejected) },
+	"banned":     func(r *Result) int { return r.Banned },
 }
 
 // parseExpect: expect agree; expect head|held|missing|state BLOCK; each with [on
@@ -172,8 +176,31 @@ func asks(ctx context.Context, r *run, n *node, what, name string) error {
 	return nil
 }
 
+// fillPatience is how long a node may take to fetch a state.
+const fillPatience = time.Minute
+
+// filled waits until the node has all of its first block's state.
+func (n *node) filled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, fillPatience, fmt.Errorf("a part of the state is missing after %v", fillPatience))
+	defer cancel()
+	for {
+		s, err := n.car.Status(ctx)
+		if err != nil || !s.Partial {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // sameState compares the whole state at a block with the model.
 func sameState(ctx context.Context, r *run, n *node, b *block) error {
+	if err := n.filled(ctx); err != nil {
+		return err
+	}
 	want := b.state()
 	got := 0
 	var last []byte
@@ -212,7 +239,17 @@ func parseCount(a *wording, what string, count func(*Result) int) (action, error
 	if err != nil || want < 0 || !slices.Contains([]string{"=", ">=", "<="}, op) {
 		return nil, fmt.Errorf("want: expect %s = N, or >=, or <=", what)
 	}
-	return func(_ context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
+		for _, n := range r.nodes {
+			if !n.works() {
+				continue
+			}
+			s, err := n.car.Status(ctx)
+			if err != nil {
+				return fmt.Errorf("%v: %w", n, err)
+			}
+			n.status = s
+		}
 		res := r.result()
 		got := count(&res)
 		if op == "=" && got != want || op == ">=" && got < want || op == "<=" && got > want {

@@ -20,8 +20,10 @@ type faulty struct {
 }
 
 func (f *faulty) Import(ctx context.Context, b *state.Block) (Imported, error) {
+	if f.calls++; f.fault == "import not fetched" && f.calls == 5 {
+		return Imported{}, told(ErrNotFetched, errors.New("nobody there"))
+	}
 	got, err := f.Sidecar.Import(ctx, b)
-	f.calls++
 	switch {
 	case f.fault == "root" && f.calls == 5:
 		got.Root[3] ^= 1
@@ -92,6 +94,12 @@ func (f *faulty) Scan(ctx context.Context, at forks.Hash, pair func(key, value [
 		}
 		return pair(key, value)
 	})
+}
+
+func (f *faulty) Status(ctx context.Context) (Status, error) {
+	s, err := f.Sidecar.Status(ctx)
+	s.Partial = f.fault == "partial"
+	return s, err
 }
 
 func (f *faulty) Roots(ctx context.Context) (map[forks.Hash]forks.Hash, error) {
@@ -238,6 +246,44 @@ func TestExpectations(t *testing.T) {
 	}
 }
 
+// TestJoinTrusting: what a node that trusts a block may do, others not: blocks of the
+// chain that it wasn't given are no fault of it, and an import that peers could not help
+// with is made once more. Blocks that nobody made are found, and a state that stays partial.
+func TestJoinTrusting(t *testing.T) {
+	for fault, want := range map[string]string{
+		"": "", "import not fetched": "", "too many": "the model: made false", "other root": "the model: made true", "import": "disk on fire",
+		"orphan": "", "partial": "a part of the state is missing",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			s, err := Parse("joins", "nodes 2\nslots 12\nevery 1: produce\nat 4: join trust anchor\nat 9: withhold from 2 for 2\nend: expect state head")
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			t.Cleanup(func() { _ = RemoveAll(dir) })
+			in := InProcess(dir, checkpointtest.Engine{})
+			var anchor *Anchor
+			text, res := played(t, s, Options{
+				New: func(node int, a *Anchor) (Sidecar, error) { anchor = a; return in(node, a) },
+				Join: func(node int, b forks.Block, liars []string) (Sidecar, error) {
+					if b != anchor.Block || liars != nil {
+						t.Errorf("joins with %v, %v", b, liars)
+					}
+					car, err := in(node, anchor)
+					return &faulty{Sidecar: car, fault: fault}, err
+				},
+			})
+			if res.OK(0) != (want == "") || !strings.Contains(strings.Join(res.Failures, "\n"), want) {
+				t.Errorf("OK %t, want a failure with %q:\n%s", res.OK(0), want, text)
+			}
+			if !strings.Contains(text, "node 2 joins, trusting anchor (slot 0), with nothing") {
+				t.Error(text)
+			}
+		})
+	}
+}
+
 // TestCantBeDone: what a scenario asks for in vain ends the run, and names the line.
 func TestCantBeDone(t *testing.T) {
 	for line, want := range map[string]string{
@@ -248,6 +294,7 @@ func TestCantBeDone(t *testing.T) {
 		"at 2: produce on nothing":                        "no block",
 		"at 1: equivocate as a\nat 2: equivocate as a":    "called a already",
 		"at 2: produce on head":                           "can't be of slot 2",
+		"at 2: lie value":                                 "needs sidecars with peers",
 		"at 2: expect held b1 on 4":                       "no node 4",
 		"at 2: fork length 2 as f\nat 2: equivocate as f": "called f already",
 	} {

@@ -35,6 +35,7 @@ type node struct {
 	car     Sidecar
 	up      bool
 	broken  bool // failed by itself: it is left alone
+	trusts  bool // started from a block without its state; may have blocks from peers
 	revives int  // slot in which it is started again; 0 for none
 	killed  time.Duration
 	dying   bool // is killed in this slot, that long after its items begin to come
@@ -78,7 +79,7 @@ func (n *node) start(ctx context.Context) error {
 func (n *node) end(by func() error) error {
 	n.up = false
 	n.fetches, n.rejected = n.fetches+n.status.Fetches, n.rejected+n.status.Rejected
-	n.status.Fetches, n.status.Rejected = 0, 0
+	n.status.Fetches, n.status.Rejected, n.status.Banned = 0, 0, 0
 	if err := by(); err != nil {
 		return fmt.Errorf("end %v: %w", n, err)
 	}
@@ -181,6 +182,8 @@ func (n *node) giveBlocks(ctx context.Context, list []*block, tell *verdicts, go
 			progress = true
 		case errors.Is(err, ErrUnknownParent) && slices.Contains(list[:at], b.parent):
 			// It overtook its parent.
+		case n.trusts && errors.Is(err, ErrNotFetched):
+			// It stays in the queue.
 		default:
 			n.failed(tell, b, err, gone)
 		}
@@ -213,8 +216,8 @@ func (n *node) offerOrphans(ctx context.Context, slot int, tell *verdicts, dead 
 		}
 		_, err := n.car.Import(ctx, &i.block.Block)
 		switch {
-		case errors.Is(err, ErrUnknownParent):
-			n.refused[i.block] = true
+		case errors.Is(err, ErrUnknownParent), n.trusts && (err == nil || errors.Is(err, ErrNotFetched)):
+			n.refused[i.block] = true // or its parent came from a peer: it is given once more
 		case err == nil:
 			tell.wrong("%v took %s without its parent", n, names(i.block))
 		default:

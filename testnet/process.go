@@ -1,13 +1,20 @@
 package testnet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +37,9 @@ type Processes struct {
 
 	anchor   sync.Once
 	anchored error
+
+	mu        sync.Mutex     // guards addresses
+	addresses map[int]string // at which nodes have been reached by others
 }
 
 // NewProcesses makes sidecars of a program, which is started under a name (its
@@ -39,7 +49,7 @@ func NewProcesses(program, name, dir string) (*Processes, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Processes{program: program, name: name, dir: dir, sockets: sockets, starts: make(chan func())}
+	p := &Processes{program: program, name: name, dir: dir, sockets: sockets, starts: make(chan func()), addresses: make(map[int]string)}
 	// Linux kills a child with the thread that started it, so that one stays as long as
 	// they may: then a testnet that is killed itself leaves no processes behind.
 	go func() {
@@ -68,12 +78,52 @@ func (p *Processes) New(node int, anchor *Anchor) (Sidecar, error) {
 	if p.anchored != nil {
 		return nil, p.anchored
 	}
+	return p.make(node)
+}
+
+// Join makes the sidecar of a node that starts with no more than a block to trust, for
+// Options.Join. Its peers are the other nodes, and liars.
+func (p *Processes) Join(node int, trusted forks.Block, liars []string) (Sidecar, error) {
+	s, err := p.make(node)
+	if err != nil {
+		return nil, err
+	}
+	s.trusted, s.liars = &trusted, liars
+	return s, nil
+}
+
+func (p *Processes) make(node int) (*process, error) {
 	socket := filepath.Join(p.sockets, fmt.Sprint(node))
 	c, err := client.New("unix://"+socket, client.WithTimeout(requestPatience))
 	if err != nil {
 		return nil, err
 	}
 	return &process{of: p, node: node, socket: socket, client: c}, nil
+}
+
+// loopback is where a node listens first. Later it listens where it did then, so that
+// its peers find it.
+const loopback = "/ip4/127.0.0.1/udp/0/quic-v1"
+
+// listen gives the address on which a node listens.
+func (p *Processes) listen(node int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	address, _, _ := strings.Cut(p.addresses[node], "/p2p/")
+	return cmp.Or(address, loopback)
+}
+
+// others gives the addresses of all nodes but one, also of those that are down: they
+// come back there.
+func (p *Processes) others(node int) (list []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, other := range slices.Sorted(maps.Keys(p.addresses)) {
+		if other != node {
+			list = append(list, p.addresses[other])
+		}
+	}
+	return list
 }
 
 func (p *Processes) anchorFile() string { return filepath.Join(p.dir, "anchor.jsonl") }
@@ -109,8 +159,11 @@ type process struct {
 	node   int
 	socket string
 	client *client.Client
-	cmd    *exec.Cmd     // nil while it doesn't run
-	gone   chan struct{} // closed when it has ended
+	// Of a node that joins with trust:
+	trusted *forks.Block
+	liars   []string
+	cmd     *exec.Cmd     // nil while it doesn't run
+	gone    chan struct{} // closed when it has ended
 }
 
 var _ Sidecar = (*process)(nil)
@@ -122,8 +175,9 @@ func (p *process) Start(ctx context.Context) error {
 	}
 	defer log.Close()
 	store := filepath.Join(p.of.dir, fmt.Sprintf("node%d", p.node))
-	cmd := &exec.Cmd{Path: p.of.program, Stderr: log, Stdout: log, Env: environ(),
-		Args: []string{p.of.name, "serve", "--data", store, "--anchor", p.of.anchorFile(), "--socket", p.socket, "--log-format", "json", "--log-level", "info"},
+	args := []string{p.of.name, "serve", "--data", store, "--socket", p.socket, "--log-format", "json", "--log-level", "info"}
+	cmd := &exec.Cmd{Path: p.of.program, Stderr: log, Stdout: log, Args: append(args, p.origin()...),
+		Env: append(environ(), "ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_SERVE_STATE=anyone", "ACCESSOR_DA_LISTEN="+p.of.listen(p.node)),
 		// In a group of its own: Ctrl-C is the testnet's, which ends them.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
@@ -138,7 +192,37 @@ func (p *process) Start(ctx context.Context) error {
 		_ = cmd.Wait() // how it ended is in its log
 	}()
 	p.cmd, p.gone = cmd, gone
-	return p.await(ctx)
+	if err := p.await(ctx); err != nil {
+		return err
+	}
+	return p.findAddress(ctx)
+}
+
+// origin is the flags that say what the store starts from.
+func (p *process) origin() []string {
+	if p.trusted == nil {
+		return []string{"--anchor", p.of.anchorFile()}
+	}
+	flags := []string{"--trust", fmt.Sprintf("%s:%d:%s", p.trusted.Hash, p.trusted.Slot, p.trusted.Root)}
+	for _, peer := range append(p.of.others(p.node), p.liars...) {
+		flags = append(flags, "--peer", peer)
+	}
+	return flags
+}
+
+// findAddress notes where other nodes reach this one.
+func (p *process) findAddress(ctx context.Context) error {
+	s, err := p.client.Status(ctx)
+	if err == nil && len(s.PeerAddresses) == 0 {
+		err = fmt.Errorf("has no address for peers; see %s", p.of.Log(p.node))
+	}
+	if err != nil {
+		return err
+	}
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	p.of.addresses[p.node] = s.PeerAddresses[0]
+	return nil
 }
 
 // environ is this process's environment without settings of an accessor. Reads at old
@@ -215,6 +299,8 @@ func (p *process) Import(ctx context.Context, b *state.Block) (Imported, error) 
 	got, err := p.client.Import(ctx, wire)
 	if errors.Is(err, client.ErrUnknownBlock) {
 		return Imported{}, told(ErrUnknownParent, err)
+	} else if errors.Is(err, client.ErrNotFetched) {
+		return Imported{}, told(ErrNotFetched, err)
 	}
 	return Imported{Root: got.Root, WalkBack: got.WalkBack != nil}, err
 }
@@ -277,7 +363,51 @@ func (p *process) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return Status{Head: asBlock(s.Head), Finalized: asBlock(s.Finalized), Blocks: s.Blocks, Heads: s.Leaves, Locks: s.Locks}, nil
+	out := Status{Head: asBlock(s.Head), Finalized: asBlock(s.Finalized), Blocks: s.Blocks, Heads: s.Leaves, Locks: s.Locks, Partial: s.Partial}
+	if p.trusted != nil { // others ask nobody
+		err = p.askPeerFigures(ctx, &out)
+	}
+	return out, err
+}
+
+// maxFigures bounds the figures of a sidecar, in bytes.
+const maxFigures = 4 << 20
+
+// askPeerFigures reads what the node did with its peers, from its metrics.
+func (p *process) askPeerFigures(ctx context.Context, s *Status) error {
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", p.socket)
+	}}
+	defer t.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sidecar/metrics", nil)
+	if err != nil {
+		return err
+	}
+	res, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxFigures))
+	if err != nil || res.StatusCode != http.StatusOK {
+		return fmt.Errorf("metrics: %s: %w", res.Status, err)
+	}
+	for name, into := range map[string]func(n uint64){
+		"accessor_peers_fetches_total ":                       func(n uint64) { s.Fetches = n },
+		`accessor_peers_unanswered_total{result="rejected"} `: func(n uint64) { s.Rejected = n },
+		"accessor_peers_banned ":                              func(n uint64) { s.Banned = int(n) },
+	} {
+		_, rest, found := strings.Cut(string(text), "\n"+name)
+		line, _, _ := strings.Cut(rest, "\n")
+		n, err := strconv.ParseFloat(line, 64)
+		if !found || err != nil {
+			return fmt.Errorf("metrics: %s%q: %w", name, line, err)
+		}
+		into(uint64(n))
+	}
+	return nil
 }
 
 func asBlock(a *client.About) forks.Block {

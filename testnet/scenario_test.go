@@ -103,8 +103,12 @@ func TestParseRefuses(t *testing.T) {
 		"at 1: kill 1 for 0":                 "for",
 		"at 1: restart":                      "want nodes",
 		"at 1: join 0":                       "number of nodes",
-		"at 1: join trust finalized":         "needs sidecars with peers",
-		"at 1: lie values":                   "needs sidecars with peers",
+		"at 1: join 0 trust":                 "number of nodes",
+		"at 1: join trust head now":          "not expected",
+		"at 1: lie":                          "want length, proof",
+		"at 1: lie values":                   "want length, proof",
+		"at 1: lie value 0":                  "number of liars",
+		"at 1: lie value 2 twice":            "not expected",
 		"at 1: finalize depth x":             "depth",
 		"at 1: expect":                       "want agree",
 		"at 1: expect head":                  "expect head BLOCK",
@@ -165,8 +169,13 @@ func TestDocs(t *testing.T) {
 		t.Error(out)
 	}
 	for verb := range verbs {
-		if !strings.Contains(string(text), "| `"+verb) && verb != "lie" {
+		if !strings.Contains(string(text), "| `"+verb) {
 			t.Errorf("docs/TESTNET.md has no verb %s", verb)
+		}
+	}
+	for how := range ways {
+		if !strings.Contains(rest, "`"+how+"`") {
+			t.Errorf("docs/TESTNET.md has no way to lie %s", how)
 		}
 	}
 	for count := range counts {

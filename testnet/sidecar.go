@@ -13,6 +13,8 @@ import (
 var (
 	// ErrUnknownParent: the block's parent is not held.
 	ErrUnknownParent = errors.New("parent is not held")
+	// ErrNotFetched: peers could not be asked for what is missing. Later they may be.
+	ErrNotFetched = errors.New("not fetched from peers")
 	// ErrWrong: an answer that is wrong by itself, such as an invalid proof, or one that a
 	// block that was acknowledged is not held.
 	ErrWrong = errors.New("wrong answer")
@@ -34,7 +36,7 @@ type Sidecar interface {
 	// Close kills it where it runs.
 	Close() error
 
-	// Import hands a block over. Error: ErrUnknownParent, among others.
+	// Import hands a block over. Errors: ErrUnknownParent and ErrNotFetched, among others.
 	Import(ctx context.Context, b *state.Block) (Imported, error)
 	SetHead(ctx context.Context, h forks.Hash) error
 	Finalize(ctx context.Context, h forks.Hash) error
@@ -66,4 +68,6 @@ type Status struct {
 	Locks           int
 	Fetches         uint64 // from peers
 	Rejected        uint64 // peers' answers that were refused
+	Banned          int    // peers that are banned
+	Partial         bool   // a part of the state is missing: peers are asked for it
 }

@@ -13,7 +13,9 @@
 // but for what the scenario withholds.
 //
 // A Sidecar is a process (Processes), or an Accessor in this one (InProcess). docs/
-// TESTNET.md has the language of scenarios.
+// TESTNET.md has the language of scenarios. Processes are peers of each other, on loopback:
+// a node can join them with a block to trust and nothing else, and liars can be among
+// its peers. Sidecars in one process have no peers.
 package testnet
 
 import (
@@ -40,6 +42,10 @@ type Options struct {
 	Parallel int
 	// New makes the sidecar of a node, which starts from the anchor. Required.
 	New func(node int, anchor *Anchor) (Sidecar, error)
+	// Join makes the sidecar of a node that joins with trust: it knows a block and its
+	// root, and has the rest from peers, among them liars under these addresses. nil where
+	// sidecars have no peers: such a node then starts from the anchor, and lie is an error.
+	Join func(node int, trusted forks.Block, liars []string) (Sidecar, error)
 	// Event is told in words what happens, in order. May be nil.
 	Event func(slot int, what string)
 	// Shown is given a view after each slot. May be nil.
@@ -69,6 +75,9 @@ type Result struct {
 	Unavailable  int     `json:"unavailable"`   // reads that ended with an error
 	Seconds      float64 `json:"seconds"`
 
+	// Banned is how many peers are banned, by each node that is up.
+	Banned int `json:"-"`
+
 	// Failures say what went wrong, the first of them; empty where all is as it must be.
 	Failures []string `json:"-"`
 	// Excuses say why reads ended with an error, the first of them.
@@ -97,8 +106,9 @@ type NodeView struct {
 	Blocks    int
 	Locks     int // slots that were locked or reserved in the middle of the slot
 	WalkBacks int
-	Fetches   uint64
-	Waiting   int // blocks that it was not given yet
+	Fetches   uint64 // from peers
+	Rejected  uint64 // answers of peers that were refused
+	Waiting   int    // blocks that it was not given yet
 }
 
 // Run runs a scenario. The result says what is wrong with the sidecars' answers; the

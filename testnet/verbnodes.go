@@ -259,16 +259,18 @@ func parseRestart(a *wording) (action, error) {
 	}, nil
 }
 
-// parseJoin: join [COUNT]
+// parseJoin: join [COUNT] [trust [BLOCK]]
 func parseJoin(a *wording) (action, error) {
-	count := 1
-	if slices.Contains(a.rest, "trust") {
-		return nil, fmt.Errorf("join trust: %w", errNeedsPeers)
-	}
-	if len(a.rest) > 0 {
+	count, trust := 1, ""
+	if len(a.rest) > 0 && a.rest[0] != "trust" {
 		var err error
 		if count, err = a.number("nodes", 1, MaxNodes); err != nil {
 			return nil, err
+		}
+	}
+	if a.take("trust") {
+		if trust = a.next(); trust == "" {
+			trust = "finalized"
 		}
 	}
 	return func(ctx context.Context, r *run) error {
@@ -276,25 +278,49 @@ func parseJoin(a *wording) (action, error) {
 			if len(r.nodes) == MaxNodes {
 				return fmt.Errorf("there are %d nodes already", MaxNodes)
 			}
-			friend := r.sides[0].nodes[0]
-			n, err := r.addNode()
-			if err != nil {
+			if err := r.join(ctx, trust); err != nil {
 				return err
 			}
-			if err := n.start(ctx); err != nil {
-				return err
-			}
-			for seq, b := range r.chain.blocks[1:] {
-				i := item{seq: seq, block: b}
-				if slices.ContainsFunc(friend.missed, func(m item) bool { return m.block == b }) {
-					n.missed = append(n.missed, i)
-				} else {
-					n.queue = append(n.queue, i)
-				}
-			}
-			n.queue = append(n.queue, item{seq: r.seq, kind: itemFinal, block: r.final}, item{seq: r.seq, kind: itemHead, block: r.sides[0].head})
-			r.event("%v joins, from the anchor", n)
 		}
 		return nil
 	}, nil
+}
+
+// join starts a new node, from the anchor or from the block called trust, and has it
+// given all blocks above.
+func (r *run) join(ctx context.Context, trust string) error {
+	friend, first, how := r.sides[0].nodes[0], r.chain.anchor(), "from the anchor"
+	var n *node
+	var err error
+	if trust != "" && r.opts.Join != nil {
+		if first, err = r.block(trust); err != nil {
+			return err
+		}
+		if !r.final.above(first) {
+			return fmt.Errorf("%s is not final", names(first))
+		}
+		how = "trusting " + names(first) + ", with nothing"
+		n, err = r.addTrusting(first)
+	} else {
+		n, err = r.addNode()
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.start(ctx); err != nil {
+		return err
+	}
+	for seq, b := range r.chain.blocks[1:] {
+		i := item{seq: seq, block: b}
+		switch {
+		case b == first || !b.above(first):
+		case slices.ContainsFunc(friend.missed, func(m item) bool { return m.block == b }):
+			n.missed = append(n.missed, i)
+		default:
+			n.queue = append(n.queue, i)
+		}
+	}
+	n.queue = append(n.queue, item{seq: r.seq, kind: itemFinal, block: r.final}, item{seq: r.seq, kind: itemHead, block: r.sides[0].head})
+	r.event("%v joins, %s", n, how)
+	return nil
 }

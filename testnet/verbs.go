@@ -2,7 +2,6 @@ package testnet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,11 +31,6 @@ func parseVerb(words []string) (action, error) {
 	}
 	return do, err
 }
-
-// errNeedsPeers is the error of what sidecars can't do without peers.
-var errNeedsPeers = errors.New("needs sidecars with peers, which this version doesn't run")
-
-func parseLie(*wording) (action, error) { return nil, fmt.Errorf("lie: %w", errNeedsPeers) }
 
 // name reads the name that a block is given.
 func (a *wording) name() (string, error) {

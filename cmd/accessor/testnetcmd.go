@@ -101,7 +101,7 @@ func (c *testnetCommand) run(ctx context.Context, scenario string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, nodes.Close()) }()
-	c.opts.New = nodes.New
+	c.opts.New, c.opts.Join = nodes.New, nodes.Join
 	c.watch()
 	res, err := testnet.Run(ctx, c.opts)
 	if err != nil {
@@ -219,9 +219,9 @@ func soFar(r *testnet.Result) string {
 func nodesText(v testnet.View, recent []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "slot %d of %d: %s\n\n", v.Slot, v.Slots, soFar(&v.Result))
-	t := newTable("NODE", "STATE", "SLOT", "HEAD", "BLOCKS", "HEADS", "LOCKS", "WALK-BACKS", "DA FETCHES", "WAITING")
+	t := newTable("NODE", "STATE", "SLOT", "HEAD", "BLOCKS", "HEADS", "LOCKS", "WALK-BACKS", "DA FETCHES", "REFUSED", "WAITING")
 	for _, n := range v.Nodes {
-		t.row(n.Node, n.State, n.Head.Slot, n.Head.Hash.Short(), n.Blocks, n.Heads, n.Locks, n.WalkBacks, n.Fetches, n.Waiting)
+		t.row(n.Node, n.State, n.Head.Slot, n.Head.Hash.Short(), n.Blocks, n.Heads, n.Locks, n.WalkBacks, n.Fetches, n.Rejected, n.Waiting)
 	}
 	(&env{stdout: &b}).print(t)
 	b.WriteByte('\n')

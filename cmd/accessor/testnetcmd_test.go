@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,19 +18,42 @@ import (
 func TestNodesText(t *testing.T) {
 	v := testnet.View{Slot: 7, Slots: 20, Result: testnet.Result{Blocks: 9, Forks: 2, Kills: 1, ReadsChecked: 50}}
 	v.Nodes = []testnet.NodeView{
-		{Node: 0, State: "up", Head: forks.Block{Hash: forks.Hash{0xab}, Slot: 7}, Heads: 3, Blocks: 10, Locks: 1, WalkBacks: 2, Fetches: 4},
+		{Node: 0, State: "up", Head: forks.Block{Hash: forks.Hash{0xab}, Slot: 7}, Heads: 3, Blocks: 10, Locks: 1, WalkBacks: 2, Fetches: 4, Rejected: 3},
 		{Node: 1, State: "down", Waiting: 11},
 	}
 	const want = `slot 7 of 20: 9 blocks, 2 forks, 1 kills; 50 reads checked, 0 wrong, 0 unavailable
 
-NODE  STATE  SLOT  HEAD      BLOCKS  HEADS  LOCKS  WALK-BACKS  DA FETCHES  WAITING
-   0  up        7  ab000000      10      3      1           2           4        0
-   1  down      0  00000000       0      0      0           0           0       11
+NODE  STATE  SLOT  HEAD      BLOCKS  HEADS  LOCKS  WALK-BACKS  DA FETCHES  REFUSED  WAITING
+   0  up        7  ab000000      10      3      1           2           4        3        0
+   1  down      0  00000000       0      0      0           0           0        0       11
 
 slot 7: kill -9 node 1
 `
 	if got := nodesText(v, []string{"slot 7: kill -9 node 1"}); got != want {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestTestnetLiars: nodes that start with nothing but a root, among peers of which most
+// lie, give right answers from the first on, and end up with all.
+func TestTestnetLiars(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs five sidecars")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	var out, said bytes.Buffer
+	status := run(context.Background(), []string{"testnet", "liars", "--json", "--slots", "30"}, strings.NewReader(""), &out, &said)
+	var res testnet.Result
+	if err := json.Unmarshal(out.Bytes(), &res); err != nil || status != exitOK {
+		t.Fatalf("status %d, %v: %s\n%s", status, err, out.String(), said.String())
+	}
+	if res.Nodes != 5 || res.Fetches == 0 || res.Rejected == 0 || res.WrongAnswers != 0 || res.ReadsChecked < 1000 || !res.RootsAgree {
+		t.Errorf("%+v", res)
+	}
+	for _, line := range []string{"node 4 joins, trusting b", ", with nothing", "peers that lie: range, 2 of them"} {
+		if !strings.Contains(said.String(), line) {
+			t.Errorf("%q is not in\n%s", line, said.String())
+		}
 	}
 }
 

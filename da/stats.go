@@ -54,7 +54,7 @@ func (c *counters) stats() Stats {
 
 // Bounds of the time after which a second peer is asked.
 const (
-	hedgeUnknown = 200 * time.Millisecond // too little is known of usual durations
+	hedgeUnknown = 30 * time.Millisecond // too little is known of usual durations: a few requests too many, once
 	hedgeLeast   = 25 * time.Millisecond
 	hedgeMost    = time.Second
 )

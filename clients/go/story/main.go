@@ -27,6 +27,9 @@ func main() {
 	}
 	for imported, err := range c.ImportLines(ctx, &blocks, -1) {
 		check(err)
+		if imported.Err != nil {
+			log.Fatal(imported.Err)
+		}
 		fmt.Println("imported", imported.Hash)
 	}
 
@@ -48,7 +51,9 @@ func main() {
 	oldest := uint64(1)
 	for event, err := range c.Events(ctx, client.EventOptions{After: &oldest}) {
 		check(err)
-		fmt.Println(event.Kind, *event.Slot, event.Block)
+		if event.Block != nil { // else a gap
+			fmt.Println(event.Kind, *event.Slot, event.Block)
+		}
 		if event.Position >= status.NewestEvent {
 			break
 		}

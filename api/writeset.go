@@ -18,7 +18,7 @@ const (
 	hasHeader
 )
 
-// decodeBlock reads a block in binary form (docs/API.md) of a store whose keys have
+// decodeBlock reads a block in binary form (docs/PROTOCOL.md) of a store whose keys have
 // keySize bytes, 0 for any number. It keeps slices of the body. Errors: faults of kind
 // bad-body, and invalid-block for keys of another size.
 func decodeBlock(body []byte, keySize int) (*state.Block, error) {

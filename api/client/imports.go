@@ -39,7 +39,7 @@ func importPath(wait time.Duration) string {
 	return "/v1/blocks?wait=" + wait.String()
 }
 
-// appendBlock appends a block in binary form (docs/API.md).
+// appendBlock appends a block in binary form (docs/PROTOCOL.md).
 func appendBlock(dst []byte, b *Block) []byte {
 	var flags uint32
 	var roots []byte

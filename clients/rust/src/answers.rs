@@ -444,7 +444,7 @@ impl NewBlock {
         })
     }
 
-    /// The binary form (docs/API.md).
+    /// The binary form (docs/PROTOCOL.md).
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let roots = [self.prior_root, self.post_root];
         let flags = u32::from(self.prior_root.is_some())

@@ -153,7 +153,7 @@ def _frame(data: bytes) -> bytes:
 
 
 def write_set(puts: Mapping[bytes, bytes], dels: Sequence[bytes]) -> bytes:
-    """The binary form of a write set (docs/API.md)."""
+    """The binary form of a write set (docs/PROTOCOL.md)."""
     parts = [U32.pack(len(puts))]
     for key, value in puts.items():
         parts += (_frame(key), _frame(value))

@@ -44,7 +44,7 @@ def parse_address(text: str) -> Address:
         if not url.hostname or url.path not in ("", "/") or url.query or url.username is not None:
             raise ValueError(f"{text!r}: want http://host:port")
         return Address(None, (url.hostname, url.port or 80), url.netloc)
-    if "/" in text or text.endswith(".sock"):
+    if "://" not in text and ("/" in text or text.endswith(".sock")):
         return Address(text, ("", 0), "localhost")
     raise ValueError(f"{text!r}: want unix:///path, a socket's path, or http://host:port")
 

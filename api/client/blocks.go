@@ -222,12 +222,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // Ready is nil while blocks can be imported and read. Error: ErrNotReady, saying why,
 // among others.
 func (c *Client) Ready(ctx context.Context) error {
-	k, err := c.do(ctx, &request{method: "GET", path: "/readyz"})
-	if err != nil {
-		return err
-	}
-	_, err = k.body(nil, maxProblem)
-	return err
+	return c.done(ctx, &request{method: "GET", path: "/readyz"})
 }
 
 // Config gives the effective configuration as JSON, to operators.

@@ -115,7 +115,7 @@ func (d *Draft) open(ctx context.Context, r *request) (*conn, error) {
 	if k.head.status >= 300 && !k.head.about {
 		return nil, notAbsent(k.problem())
 	}
-	if d.parent != nil && k.head.about && k.head.at().Block != *d.parent || !k.head.about {
+	if !k.head.about || d.parent != nil && k.head.at().Block != *d.parent {
 		err := badAnswer("an answer about another block than the draft's parent, or none")
 		k.end(err)
 		return nil, err
@@ -214,18 +214,9 @@ func (d *Draft) Close() error {
 
 // Drop drops the draft. Error: ErrDraftOver where it is over, among others.
 func (d *Draft) Drop(ctx context.Context) error {
-	err := d.c.drop(ctx, d.path(""))
+	err := d.c.done(ctx, &request{method: "DELETE", path: d.path("")})
 	if err == nil {
 		d.over.Store(true)
-	}
-	return err
-}
-
-// drop sends a DELETE.
-func (c *Client) drop(ctx context.Context, path string) error {
-	k, err := c.do(ctx, &request{method: "DELETE", path: path})
-	if err == nil {
-		_, err = k.body(nil, maxProblem)
 	}
 	return err
 }

@@ -36,12 +36,7 @@ func (c *Client) Item(ctx context.Context, hash Hash) ([]byte, error) {
 // hash.
 func (c *Client) PutItem(ctx context.Context, item []byte) (Hash, error) {
 	hash := Hash(blake2b.Sum256(item))
-	k, err := c.do(ctx, &request{method: "PUT", path: itemPath(hash), media: typeBinary, body: item})
-	if err != nil {
-		return hash, err
-	}
-	_, err = k.body(nil, maxProblem)
-	return hash, err
+	return hash, c.done(ctx, &request{method: "PUT", path: itemPath(hash), media: typeBinary, body: item})
 }
 
 func itemPath(hash Hash) string { return "/v1/da/" + hash.String() }

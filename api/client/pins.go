@@ -105,7 +105,7 @@ func (p *Pin) Renew(ctx context.Context, ttl time.Duration) (PinInfo, error) {
 
 // End ends the pin. Error: ErrUnknownPin where it had ended, among others.
 func (p *Pin) End(ctx context.Context) error {
-	err := p.c.drop(ctx, p.path(""))
+	err := p.c.done(ctx, &request{method: "DELETE", path: p.path("")})
 	if err == nil || isKind(err, ErrUnknownPin) {
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -263,6 +263,15 @@ func (c *Client) do(ctx context.Context, r *request) (*conn, error) {
 	return k, nil
 }
 
+// done sends a request whose answer has nothing in it.
+func (c *Client) done(ctx context.Context, r *request) error {
+	k, err := c.do(ctx, r)
+	if err == nil {
+		_, err = k.body(nil, maxProblem)
+	}
+	return err
+}
+
 // json sends a request, with a body as JSON unless that is nil, and reads the answer's
 // JSON into out, unless that is nil. It gives the answer's head.
 func (c *Client) json(ctx context.Context, r *request, in, out any) (head, error) {

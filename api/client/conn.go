@@ -337,13 +337,7 @@ func (k *conn) body(dst []byte, most int64) ([]byte, error) {
 			}
 			dst = grow(dst, max(512, len(dst)))
 		}
-		room := dst[len(dst):cap(dst)]
-		if k.head.length >= 0 {
-			if room = room[:min(int64(len(room)), k.head.length-int64(len(dst)-begin))]; len(room) == 0 {
-				break
-			}
-		}
-		n, err := k.rest.Read(room)
+		n, err := k.rest.Read(dst[len(dst):cap(dst)])
 		if dst = dst[:len(dst)+n]; int64(len(dst)-begin) > most {
 			err = badAnswer("a body of more than %d bytes", most)
 		}

@@ -112,18 +112,14 @@ func (v *View) page(ctx context.Context, o ScanOptions, given int, last []byte) 
 
 // follows says whether a key of the scan may come after another; nil is before all.
 func (o *ScanOptions) follows(last, key []byte) bool {
-	low, high := o.From, o.To
+	low, high, edge := o.From, o.To, 0
 	if o.Reverse {
-		low, high = o.To, o.From
-	}
-	atLeast, below := 0, 0
-	if o.Reverse {
-		atLeast, below = 1, 1 // the edges change sides with it
+		low, high, edge = o.To, o.From, 1 // which of the two is included changes sides
 	}
 	switch {
 	case !bytes.HasPrefix(key, o.Prefix),
-		len(low) > 0 && bytes.Compare(key, low) < atLeast,
-		len(high) > 0 && bytes.Compare(key, high) >= below:
+		len(low) > 0 && bytes.Compare(key, low) < edge,
+		len(high) > 0 && bytes.Compare(key, high) >= edge:
 		return false
 	case last == nil:
 		return true

@@ -186,7 +186,8 @@ func (d *Draft) Commit(ctx context.Context, o CommitOptions) (Imported, error) {
 	if o.Header != nil {
 		in["header"] = hex.EncodeToString(o.Header)
 	}
-	// Not sent twice: the second answer would say that the draft is over, not as which block.
+	// Not sent twice: a server that has started anew since would answer that it has no such
+	// draft, though it may be a block.
 	out, err := d.c.importedBy(ctx, &request{method: "POST", path: d.path("/commit"), once: true}, in, o.Hash)
 	if err == nil {
 		d.over.Store(true)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -53,34 +54,72 @@ func newHold(e *env) *cobra.Command {
 	}
 }
 
+// benchmark is what commands that measure have in common. Its flags set seed, dir and
+// progress of a benchmark's parameters.
+type benchmark[R any] struct {
+	seed     *uint64
+	dir      *string
+	progress *func(what string, done, all int64)
+	// bounds says within which the flags are where ok is false.
+	bounds func() (ok bool, bounds string)
+	run    func(context.Context) (R, error)
+	text   func(R) string
+}
+
+// command gives a command the flags, and what it does.
+func (b benchmark[R]) command(e *env, cmd *cobra.Command) *cobra.Command {
+	var asJSON bool
+	name := "bench " + cmd.Name()
+	cmd.Args = noArguments
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if ok, bounds := b.bounds(); !ok {
+			return usageError("%s: %s", name, bounds)
+		}
+		if info, err := os.Stat(cmp.Or(*b.dir, os.TempDir())); err != nil || !info.IsDir() {
+			return usageError("--dir %s is not a folder", *b.dir)
+		}
+		bar := newProgress(e.stderr, name)
+		*b.progress = bar.set
+		res, err := b.run(cmd.Context())
+		bar.done()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if asJSON {
+			return json.NewEncoder(e.stdout).Encode(res)
+		}
+		_, err = fmt.Fprint(e.stdout, b.text(res))
+		return err
+	}
+	f := cmd.Flags()
+	f.Uint64Var(b.seed, "seed", 1, "seed of the load")
+	f.StringVar(b.dir, "dir", "", "where to make the temporary stores (default: the system's folder)")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// mustText says of a figure what it must be, where it must be something.
+func mustText(must string, reached bool) string {
+	switch {
+	case must == "":
+		return ""
+	case reached:
+		return fmt.Sprintf("; must be %s: reached", must)
+	}
+	return fmt.Sprintf("; must be %s: NOT REACHED", must)
+}
+
 func newOneBench(e *env, b bench.Bench) *cobra.Command {
 	p := b.Defaults
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   b.Name,
-		Short: "Measure " + b.About,
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.Keys < 1 || p.Blocks < 2 || p.Puts < 1 || p.ValueSize < 0 || p.ValueSize > 16<<20 || p.Interval < 0 {
-				return usageError("bench %s: --keys and --puts from 1, --blocks from 2, --value-size from 0 to 16 MiB", b.Name)
-			}
-			if info, err := os.Stat(cmp.Or(p.Dir, os.TempDir())); err != nil || !info.IsDir() {
-				return usageError("--dir %s is not a folder", p.Dir)
-			}
-			bar := newProgress(e.stderr, "bench "+b.Name)
-			p.Progress = bar.set
-			res, err := b.Run(cmd.Context(), p)
-			bar.done()
-			if err != nil {
-				return fmt.Errorf("bench %s: %w", b.Name, err)
-			}
-			if asJSON {
-				return json.NewEncoder(e.stdout).Encode(res)
-			}
-			fmt.Fprint(e.stdout, benchText(res))
-			return nil
+	cmd := benchmark[bench.Result]{
+		seed: &p.Seed, dir: &p.Dir, progress: &p.Progress,
+		bounds: func() (bool, string) {
+			return p.Keys >= 1 && p.Blocks >= 2 && p.Puts >= 1 && p.ValueSize >= 0 && p.ValueSize <= 16<<20 && p.Interval >= 0,
+				"--keys and --puts from 1, --blocks from 2, --value-size from 0 to 16 MiB"
 		},
-	}
+		run:  func(ctx context.Context) (bench.Result, error) { return b.Run(ctx, p) },
+		text: benchText,
+	}.command(e, &cobra.Command{Use: b.Name, Short: "Measure " + b.About})
 	f := cmd.Flags()
 	f.IntVar(&p.Keys, "keys", p.Keys, "keys of the state")
 	f.IntVar(&p.Blocks, "blocks", p.Blocks, "blocks to import")
@@ -96,9 +135,6 @@ func newOneBench(e *env, b bench.Bench) *cobra.Command {
 		f.StringVar(&p.Commitment, "commitment", "none", "state commitment: none, or jam (31-byte keys; computes every root)")
 		f.BoolVar(&p.Baseline, "baseline", true, "measure the usual way as well")
 	}
-	f.Uint64Var(&p.Seed, "seed", 1, "seed of the load")
-	f.StringVar(&p.Dir, "dir", "", "where to make the temporary stores (default: the system's folder)")
-	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 

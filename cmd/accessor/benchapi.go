@@ -2,9 +2,8 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
+	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,8 +14,15 @@ import (
 // newBenchAPI is `accessor bench api`.
 func newBenchAPI(e *env) *cobra.Command {
 	p := bench.APIDefaults
-	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := benchmark[bench.APIResult]{
+		seed: &p.Seed, dir: &p.Dir, progress: &p.Progress,
+		bounds: func() (bool, string) {
+			return min(p.Keys, p.Requests, p.Rounds, p.Imports) >= 1 && (p.Soak == 0 || p.Soak >= 10),
+				"--keys, --requests, --rounds and --imports from 1, --soak 0 or from 10"
+		},
+		run:  func(ctx context.Context) (bench.APIResult, error) { return bench.API(ctx, p) },
+		text: benchAPIText,
+	}.command(e, &cobra.Command{
 		Use:   "api",
 		Short: "Measure the API over a Unix socket",
 		Long: `Serves a temporary store on a Unix socket, and beside it a bare net/http handler;
@@ -29,28 +35,7 @@ memory and goroutines after a tenth of them with those at the end.`,
 		Example: `  accessor bench api
   accessor bench api --socket /run/accessor/accessor.sock --json
   accessor bench api --soak 10000000`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.Keys < 1 || p.Requests < 1 || p.Rounds < 1 || p.Imports < 1 || p.Soak < 0 || p.Soak > 0 && p.Soak < 10 {
-				return usageError("bench api: --keys, --requests, --rounds and --imports from 1, --soak 0 or from 10")
-			}
-			if info, err := os.Stat(cmp.Or(p.Dir, os.TempDir())); err != nil || !info.IsDir() {
-				return usageError("--dir %s is not a folder", p.Dir)
-			}
-			bar := newProgress(e.stderr, "bench api")
-			p.Progress = bar.set
-			res, err := bench.API(cmd.Context(), p)
-			bar.done()
-			if err != nil {
-				return fmt.Errorf("bench api: %w", err)
-			}
-			if asJSON {
-				return json.NewEncoder(e.stdout).Encode(res)
-			}
-			fmt.Fprint(e.stdout, benchAPIText(res))
-			return nil
-		},
-	}
+	})
 	f := cmd.Flags()
 	f.IntVar(&p.Keys, "keys", p.Keys, "keys of the state, 200 bytes each; 2,000 at least")
 	f.IntVar(&p.Requests, "requests", p.Requests, "requests a round")
@@ -59,9 +44,6 @@ memory and goroutines after a tenth of them with those at the end.`,
 	f.StringVar(&p.Commitment, "commitment", p.Commitment, "state commitment: none, or jam (computes every root)")
 	f.StringVar(&p.Socket, "socket", "", "measure the server that listens there")
 	f.Int64Var(&p.Soak, "soak", 0, "send so many requests, and see whether the server grows")
-	f.Uint64Var(&p.Seed, "seed", p.Seed, "seed of the load")
-	f.StringVar(&p.Dir, "dir", "", "where to make the temporary store (default: the system's folder)")
-	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
@@ -73,13 +55,7 @@ func benchAPIText(r bench.APIResult) string {
 		if row.Beside != "" && row.Other > 0 {
 			fmt.Fprintf(&b, "; %s %.4g: %.2f times", row.Beside, row.Other, row.Ratio)
 		}
-		if row.Must != "" {
-			verdict := "reached"
-			if !row.Reached {
-				verdict = "NOT REACHED"
-			}
-			fmt.Fprintf(&b, "; must be %s: %s", row.Must, verdict)
-		}
+		b.WriteString(mustText(row.Must, row.Reached))
 		if row.Redis > 0 {
 			fmt.Fprintf(&b, "; redis %.4g", row.Redis)
 		}

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,8 +15,15 @@ import (
 // newBenchClients is `accessor bench clients`.
 func newBenchClients(e *env) *cobra.Command {
 	p := bench.ClientsDefaults
-	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := benchmark[bench.ClientsResult]{
+		seed: &p.Seed, dir: &p.Dir, progress: &p.Progress,
+		bounds: func() (bool, string) {
+			return p.Keys >= 1000 && p.ScanPairs >= 1 && p.Requests >= 20,
+				"--keys from 1,000, --scan-pairs from 1, --requests from 20"
+		},
+		run:  func(ctx context.Context) (bench.ClientsResult, error) { return bench.Clients(ctx, p) },
+		text: benchClientsText,
+	}.command(e, &cobra.Command{
 		Use:   "clients",
 		Short: "Measure the Go, Python and Rust clients",
 		Long: `Serves a temporary store in a process of its own, and measures each client in
@@ -27,37 +33,13 @@ checkpoint. The Python and Rust clients are those of the folder clients of the s
 a client that can't be measured here is named at the end.`,
 		Example: `  accessor bench clients
   accessor bench clients --clients ../accessor/clients --json`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if p.Keys < 1000 || p.ScanPairs < 1 || p.Requests < 20 {
-				return usageError("bench clients: --keys from 1,000, --scan-pairs from 1, --requests from 20")
-			}
-			if info, err := os.Stat(cmp.Or(p.Dir, os.TempDir())); err != nil || !info.IsDir() {
-				return usageError("--dir %s is not a folder", p.Dir)
-			}
-			bar := newProgress(e.stderr, "bench clients")
-			p.Progress = bar.set
-			res, err := bench.Clients(cmd.Context(), p)
-			bar.done()
-			if err != nil {
-				return fmt.Errorf("bench clients: %w", err)
-			}
-			if asJSON {
-				return json.NewEncoder(e.stdout).Encode(res)
-			}
-			fmt.Fprint(e.stdout, benchClientsText(res))
-			return nil
-		},
-	}
+	})
 	f := cmd.Flags()
 	f.IntVar(&p.Keys, "keys", p.Keys, "keys of the state, 200 bytes each; 1,000 at least")
 	f.IntVar(&p.ScanPairs, "scan-pairs", p.ScanPairs, "small pairs in the block that is scanned")
 	f.IntVar(&p.Requests, "requests", p.Requests, "single reads")
 	f.StringVar(&p.Clients, "clients", p.Clients, "folder clients of the sources")
 	f.StringVar(&p.Python, "python", p.Python, "Python interpreter; direct reads need one with rocksdict (default: that of build/venv, or python3)")
-	f.Uint64Var(&p.Seed, "seed", p.Seed, "seed of the load")
-	f.StringVar(&p.Dir, "dir", "", "where to make the temporary store (default: the system's folder)")
-	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
@@ -99,13 +81,7 @@ func benchClientsText(r bench.ClientsResult) string {
 		if row.Beside != "" {
 			fmt.Fprintf(&b, "; %s %.4g: %.2f times", row.Beside, row.Other, row.Ratio)
 		}
-		if row.Must != "" {
-			verdict := "reached"
-			if !row.Reached {
-				verdict = "NOT REACHED"
-			}
-			fmt.Fprintf(&b, "; must be %s: %s", row.Must, verdict)
-		}
+		b.WriteString(mustText(row.Must, row.Reached))
 		b.WriteByte('\n')
 	}
 	for _, missing := range r.Missing {

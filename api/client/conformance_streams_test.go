@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"io"
 	"iter"
 	"net"
 	"path/filepath"
@@ -286,43 +286,17 @@ func (r *runner) fake(name string, answers [][]string) error {
 	if err != nil {
 		return err
 	}
-	var conns sync.WaitGroup
-	r.t.Cleanup(func() {
-		l.Close()
-		conns.Wait()
-	})
-	conns.Go(func() {
-		for n := 0; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
+	accept(r.t, l, time.Minute, func(n int, c net.Conn, in *bufio.Reader) {
+		if readHead(in) == "" {
+			return
+		}
+		for _, text := range answers[min(n, len(answers)-1)] {
+			time.Sleep(20 * time.Millisecond)
+			if _, err := io.WriteString(c, text); err != nil {
 				return
 			}
-			texts := answers[min(n, len(answers)-1)]
-			conns.Go(func() { answer(c, texts) })
 		}
 	})
 	r.connect(name)
 	return nil
-}
-
-// answer reads a request's head and sends texts.
-func answer(c net.Conn, texts []string) {
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	in := bufio.NewReader(c)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		if line == "\r\n" {
-			break
-		}
-	}
-	for _, text := range texts {
-		time.Sleep(20 * time.Millisecond)
-		if _, err := fmt.Fprint(c, text); err != nil {
-			return
-		}
-	}
 }

@@ -34,6 +34,23 @@ func served(t *testing.T, network string, serve func(n int, c net.Conn, in *bufi
 	if err != nil {
 		t.Fatal(err)
 	}
+	accept(t, l, 20*time.Second, serve)
+	address := "unix://" + where
+	if network == "tcp" {
+		address = "http://" + l.Addr().String()
+	}
+	c, err := client.New(address, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// accept lets serve have each connection that is made, for so long at most, until the
+// test ends.
+func accept(t *testing.T, l net.Listener, within time.Duration, serve func(n int, c net.Conn, in *bufio.Reader)) {
+	t.Helper()
 	var conns sync.WaitGroup
 	t.Cleanup(func() {
 		l.Close()
@@ -47,21 +64,11 @@ func served(t *testing.T, network string, serve func(n int, c net.Conn, in *bufi
 			}
 			conns.Go(func() {
 				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(within))
 				serve(n, c, bufio.NewReader(c))
 			})
 		}
 	})
-	address := "unix://" + where
-	if network == "tcp" {
-		address = "http://" + l.Addr().String()
-	}
-	c, err := client.New(address, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }
 
 // readHead reads a request's head, and gives its first line; empty at the end.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde_json::{json, Map, Value};
 
 use crate::error::names;
-use crate::json::Json;
+use crate::json::{member, Json};
 use crate::{Error, Hash, Kind};
 
 macro_rules! answers {
@@ -420,9 +420,6 @@ impl FromStr for NewBlock {
 impl NewBlock {
     /// Reads a block's JSON; members that a block doesn't have are passed over.
     pub fn from_json(value: &Value) -> Option<Self> {
-        fn member<T: Json>(value: &Value, name: &str) -> Option<T> {
-            T::read(value.get(name))
-        }
         Some(NewBlock {
             hash: member(value, "hash")?,
             parent: member(value, "parent")?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::answers::{About, Holder, Obstacle};
-use crate::json::Json;
+use crate::json::member;
 use crate::Hash;
 
 /// Makes an enum of names that a server may add to.
@@ -222,9 +222,6 @@ impl Error {
 
     /// Reads a problem (RFC 9457), which the status and the header Retry-After go with.
     pub(crate) fn problem(status: u16, retry_after: Option<u64>, body: &Value) -> Self {
-        fn member<T: Json>(body: &Value, name: &str) -> Option<T> {
-            T::read(body.get(name))
-        }
         let text = |name| member::<String>(body, name);
         let Some(kind) = text("kind") else {
             return Error::bad_answer(format!("status {status} without a problem"));

@@ -8,6 +8,11 @@ pub(crate) trait Json: Sized {
     fn write(&self) -> Value;
 }
 
+/// Reads a member of an object, which may be missing.
+pub(crate) fn member<T: Json>(object: &Value, name: &str) -> Option<T> {
+    T::read(object.get(name))
+}
+
 macro_rules! plain {
     ($($type:ty: $read:expr;)*) => {$(
         impl Json for $type {

@@ -246,11 +246,7 @@ pub(crate) fn get_many<'a>(id: &str, keys: &'a [Key]) -> Op<impl Read<Vec<Option
 // Blocks.
 
 pub(crate) fn block(name: &str, wait: Option<Duration>) -> Result<Op<impl Read<Block>>, Error> {
-    let mut path = at(&block_path(&block_name(name))?, "");
-    if let Some(ms) = millis(wait) {
-        path.push_str(&format!("?wait={ms}ms"));
-    }
-    let mut call = Call::get(path);
+    let mut call = Call::get(at(&block_path(&block_name(name))?, &wait_query(wait)));
     call.wait = wait.unwrap_or_default();
     let name = name.to_string();
     Ok(op(call, move |answer: Answer| {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"accessor/api"
@@ -113,19 +111,11 @@ func (p APIParams) begin(ctx context.Context) (r *apiRun, end func() error, err 
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.Progress == nil {
-		p.Progress = func(string, int64, int64) {}
-	}
-	var seed [32]byte
-	copy(seed[:], strconv.FormatUint(p.Seed, 10))
-	r = &apiRun{api: p, run: run{ctx: ctx, dir: dir, chacha: rand.NewChaCha8(seed)}}
-	r.rnd = rand.New(r.chacha)
-	r.Params = Params{
+	r = &apiRun{api: p, run: *newRun(ctx, dir, Params{
 		Keys: p.Keys, Puts: apiPuts, ValueSize: apiValue, Commitment: p.Commitment, Seed: p.Seed, Dir: p.Dir, Progress: p.Progress,
-	}
-	r.engine = rocks.New(rocks.Options{})
+	})}
 	if p.Socket == "" {
-		r.api.Engine = r.engine.Name()
+		r.api.Engine = r.Engine
 	}
 	return r, func() error {
 		err := errors.Join(r.servers.Close(), r.close())
@@ -230,22 +220,16 @@ func (r *apiRun) compare(c compared) error {
 // add takes a row in.
 func (r *apiRun) add(row APIRow) { r.res.Rows = append(r.res.Rows, row.judged()) }
 
-// judged says whether what must be is reached. It is said in words: "≤ 1.3 ×", "≥ 0.8 ×",
-// "≤ 5 ms".
+// judged says whether what must be is reached.
 func (row APIRow) judged() APIRow {
-	var sign string
-	var bound float64
-	row.Reached = true
-	if n, _ := fmt.Sscanf(row.Must, "%s %g", &sign, &bound); n == 2 {
-		is := row.Ratio
-		if row.Beside == "" {
-			is = row.Accessor
-		}
-		row.Reached = is <= bound == (sign == "≤") || is == bound
-		if is == 0 { // nothing was beside it
-			row.Must, row.Reached = "", true
-		}
+	is := row.Ratio
+	if row.Beside == "" {
+		is = row.Accessor
 	}
+	if is == 0 { // nothing was beside it
+		row.Must = ""
+	}
+	row.Reached = reached(row.Must, is)
 	return row
 }
 

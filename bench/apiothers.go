@@ -1,20 +1,16 @@
 package bench
 
 import (
-	"context"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	goclient "accessor/api/client"
 	"accessor/forks"
 )
 
@@ -22,49 +18,21 @@ import (
 // already.
 func (r *apiRun) othersServer() error {
 	r.servers.ours = r.api.Socket
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", r.api.Socket)
-	}}
-	defer transport.CloseIdleConnections()
-	ask := func(path string, into any) error {
-		req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, "http://accessor"+path, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		const most = 256 << 20
-		body, err := io.ReadAll(io.LimitReader(resp.Body, most))
-		if err == nil && resp.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%w: %s %.300s", errAnswer, resp.Status, body)
-		}
-		if err != nil {
-			return fmt.Errorf("GET %s at %s: %w", path, r.api.Socket, err)
-		}
-		return json.Unmarshal(body, into)
-	}
-	var head struct {
-		Block forks.Hash
-		Slot  forks.Slot
-	}
-	if err := ask("/v1/blocks/head", &head); err != nil {
+	c, err := goclient.New("unix://" + r.api.Socket)
+	if err != nil {
 		return err
+	}
+	defer c.Close()
+	head, err := c.Block(r.ctx, "head")
+	if err != nil {
+		return fmt.Errorf("the head at %s: %w", r.api.Socket, err)
 	}
 	r.at = forks.Block{Hash: head.Block, Slot: head.Slot}
-	var page struct{ Pairs [][2]string }
-	if err := ask("/v1/blocks/0x"+head.Block.String()+"/state?limit="+strconv.Itoa(apiHot), &page); err != nil {
-		return err
-	}
-	for _, p := range page.Pairs {
-		k, err := hex.DecodeString(p[0])
-		value, err2 := hex.DecodeString(p[1])
-		if err := errors.Join(err, err2); err != nil {
-			return err
+	for p, err := range c.At(head.Block.String()).Scan(r.ctx, goclient.ScanOptions{Limit: apiHot}) {
+		if err != nil {
+			return fmt.Errorf("the state at %s: %w", r.api.Socket, err)
 		}
-		r.keys, r.values = append(r.keys, k), append(r.values, value)
+		r.keys, r.values = append(r.keys, p.Key), append(r.values, p.Value)
 	}
 	if len(r.keys) < 2*apiBatch {
 		return fmt.Errorf("the state at %s has %d keys, too few: want %d at least", r.api.Socket, len(r.keys), 2*apiBatch)

@@ -127,16 +127,8 @@ func (b Bench) Run(ctx context.Context, p Params) (Result, error) {
 		return Result{}, err
 	}
 	defer removeAll(dir)
-	r := &run{Params: p, ctx: ctx, dir: dir, engine: rocks.New(rocks.Options{})}
+	r := newRun(ctx, dir, p)
 	defer func() { r.engine.Close() }() // the last one
-	r.Engine = r.engine.Name()
-	var seed [32]byte
-	copy(seed[:], strconv.FormatUint(p.Seed, 10))
-	r.chacha = rand.NewChaCha8(seed)
-	r.rnd = rand.New(r.chacha)
-	if r.Progress == nil {
-		r.Progress = func(string, int64, int64) {}
-	}
 	err = errors.Join(b.run(r), r.close())
 	r.res.Bench, r.res.Params = b.Name, r.Params
 	r.res.Median, r.res.P99 = percentile(r.ours, 50), percentile(r.ours, 99)
@@ -148,6 +140,20 @@ func (b Bench) Run(ctx context.Context, p Params) (Result, error) {
 	}
 	r.res.RSS = maxRSS()
 	return r.res, err
+}
+
+// newRun makes a run in a folder. Its engine has to be closed.
+func newRun(ctx context.Context, dir string, p Params) *run {
+	r := &run{Params: p, ctx: ctx, dir: dir, engine: rocks.New(rocks.Options{})}
+	r.Engine = r.engine.Name()
+	var seed [32]byte
+	copy(seed[:], strconv.FormatUint(p.Seed, 10))
+	r.chacha = rand.NewChaCha8(seed)
+	r.rnd = rand.New(r.chacha)
+	if r.Progress == nil {
+		r.Progress = func(string, int64, int64) {}
+	}
+	return r
 }
 
 func (r *run) close() error {
@@ -172,6 +178,17 @@ func removeAll(dir string) {
 		return nil
 	})
 	_ = os.RemoveAll(dir)
+}
+
+// reached says whether a figure is what it must be, in words: "≤ 1.3 ×", "≥ 0.8 ×",
+// "≤ 5 ms". Where it must be nothing it is.
+func reached(must string, is float64) bool {
+	var sign string
+	var bound float64
+	if n, _ := fmt.Sscanf(must, "%s %g", &sign, &bound); n < 2 {
+		return true
+	}
+	return sign == "≤" && is <= bound || sign == "≥" && is >= bound
 }
 
 // percentile gives the p-th percentile in milliseconds: the smallest measured

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 
 	goclient "accessor/api/client"
 	"accessor/checkpoint"
-	"accessor/checkpoint/rocks"
 	"accessor/forks"
 	"accessor/state"
 )
@@ -127,17 +125,12 @@ func Clients(ctx context.Context, p ClientsParams) (res ClientsResult, err error
 // makeStore makes a store with a block for reads and, on it, one for the scan, and the
 // file of the keys.
 func (p *ClientsParams) makeStore(ctx context.Context, dir string, task *ClientTask) (err error) {
-	r := &run{ctx: ctx, dir: dir, engine: rocks.New(rocks.Options{})}
+	r := newRun(ctx, dir, Params{Keys: p.Keys, Puts: apiPuts, ValueSize: apiValue, Commitment: "none", Seed: p.Seed, Progress: p.Progress})
 	defer func() {
 		err = errors.Join(err, r.close())
 		r.engine.Close()
 	}()
-	var seed [32]byte
-	copy(seed[:], strconv.FormatUint(p.Seed, 10))
-	r.chacha = rand.NewChaCha8(seed)
-	r.rnd = rand.New(r.chacha)
-	r.Params = Params{Keys: p.Keys, Puts: apiPuts, ValueSize: apiValue, Commitment: "none", Seed: p.Seed, Progress: p.Progress}
-	p.Engine = r.engine.Name()
+	p.Engine = r.Engine
 	if err := r.create(checkpoint.Options{}); err != nil {
 		return err
 	}

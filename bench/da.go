@@ -5,15 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
 	"accessor/checkpoint"
-	"accessor/checkpoint/rocks"
 	"accessor/da"
 	"accessor/da/datest"
 	"accessor/forks"
@@ -80,15 +77,10 @@ func DA(ctx context.Context, p DAParams) (res DAResult, err error) {
 		return res, err
 	}
 	defer removeAll(dir)
-	if p.Progress == nil {
-		p.Progress = func(string, int64, int64) {}
-	}
-	var seed [32]byte
-	copy(seed[:], strconv.FormatUint(p.Seed, 10))
-	r := &daRun{da: p, run: run{ctx: ctx, dir: dir, chacha: rand.NewChaCha8(seed), engine: rocks.New(rocks.Options{})}}
-	r.rnd = rand.New(r.chacha)
-	r.Params = Params{Keys: p.Keys, Puts: 500, ValueSize: daValue, Commitment: state.JAM{}.Name(), Seed: p.Seed, Progress: p.Progress}
-	r.da.Engine = r.engine.Name()
+	r := &daRun{da: p, run: *newRun(ctx, dir, Params{
+		Keys: p.Keys, Puts: 500, ValueSize: daValue, Commitment: state.JAM{}.Name(), Seed: p.Seed, Progress: p.Progress,
+	})}
+	r.da.Engine = r.Engine
 	defer func() { r.engine.Close() }() // the last one
 	err = errors.Join(r.measure(), r.close())
 	r.res.Bench, r.res.Params = "da", r.da
@@ -117,12 +109,7 @@ func (r *daRun) measure() (err error) {
 
 // add takes a row in, and says whether it reached what it must.
 func (r *daRun) add(row DARow) {
-	var sign string
-	var bound float64
-	row.Reached = true
-	if n, _ := fmt.Sscanf(row.Must, "%s %g", &sign, &bound); n == 2 {
-		row.Reached = sign == "≤" && row.Value <= bound || sign == "≥" && row.Value >= bound
-	}
+	row.Reached = reached(row.Must, row.Value)
 	r.res.Rows = append(r.res.Rows, row)
 }
 

@@ -262,6 +262,34 @@ func TestAlwaysOverloaded(t *testing.T) {
 	})
 }
 
+// Nor does it keep readers of shards; and who refuses all is as good as nobody.
+func TestNoShards(t *testing.T) {
+	spec := books().work(erasure.Tiny()).spec
+	for name, c := range map[string]struct {
+		status byte
+		wait   []time.Duration
+		want   error
+		times  int
+	}{
+		"overloaded": {statusOverloaded, []time.Duration{100 * time.Millisecond}, ErrUnavailable, maxOverloaded},
+		"refused":    {statusRefused, nil, ErrNoPeers, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, net := newFake(t, map[peer.ID]behaviour{"peer": func(_ kind, s stream) { decline(s, c.status, c.wait...) }})
+				d := took(func() {
+					if _, err := n.FetchErasure(t.Context(), spec); !errors.Is(err, c.want) {
+						t.Errorf("got %v", err)
+					}
+				})
+				if d > 2*time.Second || net.times("peer") != c.times {
+					t.Errorf("took %v, asked %d times", d, net.times("peer"))
+				}
+			})
+		})
+	}
+}
+
 // A dead network costs a reader no more than its timeout, and soon nothing; when peers
 // are back, they are found.
 func TestDeadNetwork(t *testing.T) {

@@ -216,15 +216,8 @@ func (c *chain) value() []byte {
 // the sidecars must find it.
 func (c *chain) grow(parent *block, slot forks.Slot, writes int, name string) (*block, error) {
 	b := &block{name: name, parent: parent, height: parent.height + 1, late: parent.kids > 0}
-	b.writes = c.writeSet(parent.state(), slot, writes)
-	b.whole = maps.Clone(parent.state())
-	for key, value := range b.writes {
-		if value == nil {
-			delete(b.whole, key)
-		} else {
-			b.whole[key] = value
-		}
-	}
+	b.writes = c.writeSet(parent, slot, writes)
+	b.whole = b.state()
 	var err error
 	if b.root, err = merkle.Root(sorted(b.whole)); err != nil {
 		return nil, err
@@ -256,7 +249,7 @@ func (c *chain) grow(parent *block, slot forks.Slot, writes int, name string) (*
 
 // writeSet makes up what a block writes: some items of the chain's own, and so many of
 // services, of which some are new and some go.
-func (c *chain) writeSet(before map[string][]byte, slot forks.Slot, n int) map[string][]byte {
+func (c *chain) writeSet(parent *block, slot forks.Slot, n int) map[string][]byte {
 	out := make(map[string][]byte, n+4)
 	out[itemKey(jam.SlotItem)] = binary.LittleEndian.AppendUint32(nil, uint32(slot))
 	for _, item := range items {
@@ -264,7 +257,7 @@ func (c *chain) writeSet(before map[string][]byte, slot forks.Slot, n int) map[s
 	}
 	for range n {
 		key := c.keys[c.rnd.IntN(len(c.keys))]
-		_, there := before[key]
+		_, there := parent.get(key)
 		switch p := c.rnd.IntN(100); {
 		case p < 15:
 			out[c.newKey()] = c.value()

@@ -10,11 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"accessor/forks"
 )
-
-func (r *run) slotNow() forks.Slot { return forks.Slot(r.slot) }
 
 // check is what an expectation asks of a node that is up; an error says what is not so.
 type check func(ctx context.Context, r *run, n *node) error
@@ -98,12 +94,6 @@ func (r *run) expect(ctx context.Context, who nodeSet, text string, ask check) e
 		r.event("%s: as expected", text)
 	}
 	return nil
-}
-
-func (v *verdicts) count() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.failed + v.wrongs
 }
 
 // agrees: the node has all blocks, each with the model's root, and follows its side's
@@ -225,9 +215,7 @@ func sameState(ctx context.Context, r *run, n *node, b *block) error {
 		return nil
 	}
 	if err == nil {
-		r.tell.mu.Lock()
-		r.tell.reads += got
-		r.tell.mu.Unlock()
+		r.tell.read(got)
 	}
 	return err
 }

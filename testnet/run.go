@@ -139,6 +139,8 @@ func (r *run) close() error {
 	return errors.Join(errs...)
 }
 
+func (r *run) slotNow() forks.Slot { return forks.Slot(r.slot) }
+
 // event tells what happens.
 func (r *run) event(format string, args ...any) {
 	if r.opts.Event != nil {
@@ -354,7 +356,7 @@ func (r *run) setHead(s *side, b *block) {
 
 // grow makes a block on a side's chain, in the slot that the run is at.
 func (r *run) grow(s *side, parent *block, writes int, name string) (*block, error) {
-	slot := forks.Slot(r.slot)
+	slot := r.slotNow()
 	if parent.Slot >= slot {
 		return nil, fmt.Errorf("a block on %s, which is of slot %d, can't be of slot %d", parent.name, parent.Slot, slot)
 	}

@@ -297,6 +297,14 @@ func (a *wording) span(what string, low, high int) (s span, err error) {
 	return s, nil
 }
 
+// spanAfter is span where the word is the next; else the span is what it is without.
+func (a *wording) spanAfter(word string, low, high int, without span) (span, error) {
+	if !a.take(word) {
+		return without, nil
+	}
+	return a.span(word, low, high)
+}
+
 func (s span) pick(chance func(n int) int) int {
 	if s.high == s.low {
 		return s.low

@@ -199,11 +199,9 @@ func parseKill(a *wording) (action, error) {
 	if err != nil {
 		return nil, err
 	}
-	var slots span
-	if a.take("for") {
-		if slots, err = a.span("for", 1, MaxSlots); err != nil {
-			return nil, err
-		}
+	slots, err := a.spanAfter("for", 1, MaxSlots, span{})
+	if err != nil {
+		return nil, err
 	}
 	return func(_ context.Context, r *run) error {
 		list, err := r.pick(who, func(n *node) bool { return n.works() && !n.dying })

@@ -32,8 +32,11 @@ func parseVerb(words []string) (action, error) {
 	return do, err
 }
 
-// name reads the name that a block is given.
-func (a *wording) name() (string, error) {
+// as reads the name that a block is given, if it is given one.
+func (a *wording) as() (string, error) {
+	if !a.take("as") {
+		return "", nil
+	}
 	word := a.next()
 	switch {
 	case word == "" || slices.Contains([]string{"head", "finalized", "anchor", "all"}, word), isNumbered(word):
@@ -72,7 +75,7 @@ func (r *run) block(name string) (*block, error) {
 
 // parseProduce: produce [on BLOCK] [writes N] [as NAME]
 func parseProduce(a *wording) (action, error) {
-	on, name, writes := "", "", -1
+	on, writes := "", -1
 	var err error
 	if a.take("on") {
 		on = a.next()
@@ -82,10 +85,9 @@ func parseProduce(a *wording) (action, error) {
 			return nil, err
 		}
 	}
-	if a.take("as") {
-		if name, err = a.name(); err != nil {
-			return nil, err
-		}
+	name, err := a.as()
+	if err != nil {
+		return nil, err
 	}
 	return func(_ context.Context, r *run) error {
 		n := writes
@@ -122,23 +124,19 @@ func parseProduce(a *wording) (action, error) {
 }
 
 // parseFork: fork [depth N] [length N] [wins] [as NAME]
-func parseFork(a *wording) (do action, err error) {
-	depth, length, name := span{1, 1}, span{1, 1}, ""
-	if a.take("depth") {
-		if depth, err = a.span("depth", 1, 1000); err != nil {
-			return nil, err
-		}
+func parseFork(a *wording) (action, error) {
+	depth, err := a.spanAfter("depth", 1, 1000, span{1, 1})
+	if err != nil {
+		return nil, err
 	}
-	if a.take("length") {
-		if length, err = a.span("length", 1, 1000); err != nil {
-			return nil, err
-		}
+	length, err := a.spanAfter("length", 1, 1000, span{1, 1})
+	if err != nil {
+		return nil, err
 	}
 	wins := a.take("wins")
-	if a.take("as") {
-		if name, err = a.name(); err != nil {
-			return nil, err
-		}
+	name, err := a.as()
+	if err != nil {
+		return nil, err
 	}
 	return func(_ context.Context, r *run) error {
 		if err := r.free(name); err != nil {
@@ -157,12 +155,10 @@ func parseFork(a *wording) (do action, err error) {
 }
 
 // parseEquivocate: equivocate [as NAME]
-func parseEquivocate(a *wording) (do action, err error) {
-	name := ""
-	if a.take("as") {
-		if name, err = a.name(); err != nil {
-			return nil, err
-		}
+func parseEquivocate(a *wording) (action, error) {
+	name, err := a.as()
+	if err != nil {
+		return nil, err
 	}
 	return func(_ context.Context, r *run) error {
 		if err := r.free(name); err != nil {
@@ -188,12 +184,10 @@ func parseEquivocate(a *wording) (do action, err error) {
 }
 
 // parseFinalize: finalize [depth N]
-func parseFinalize(a *wording) (do action, err error) {
-	depth := span{}
-	if a.take("depth") {
-		if depth, err = a.span("depth", 0, MaxSlots); err != nil {
-			return nil, err
-		}
+func parseFinalize(a *wording) (action, error) {
+	depth, err := a.spanAfter("depth", 0, MaxSlots, span{})
+	if err != nil {
+		return nil, err
 	}
 	return func(_ context.Context, r *run) error {
 		b := r.sides[0].head

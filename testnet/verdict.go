@@ -50,6 +50,20 @@ func (v *verdicts) fail(format string, args ...any) {
 	v.sayLocked(format, args...)
 }
 
+// read counts keys that are as the model has them.
+func (v *verdicts) read(keys int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.reads += keys
+}
+
+// count is how much is not as it must be, beside reads that were not available.
+func (v *verdicts) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.failed + v.wrongs
+}
+
 // compare compares a read with the model: each key counts.
 func (v *verdicts) compare(n *node, b *block, keys, got [][]byte, err error) {
 	v.mu.Lock()

@@ -9,3 +9,14 @@ die() {
   echo "error: $*" >&2
   exit 1
 }
+
+# Exports $ACCESSOR_BIN, the program that tests start: built, where it isn't set.
+program() {
+  if [ -z "${ACCESSOR_BIN:-}" ]; then
+    say "building the program"
+    mkdir -p build/test
+    go build -o build/test/accessor ./cmd/accessor
+    ACCESSOR_BIN=$PWD/build/test/accessor
+  fi
+  export ACCESSOR_BIN
+}

@@ -31,13 +31,8 @@ if [ ! -e "$mark" ]; then
   touch "$mark"
 fi
 
-if [ -z "${ACCESSOR_BIN:-}" ]; then
-  say "building the program"
-  mkdir -p build/test
-  go build -o build/test/accessor ./cmd/accessor
-  ACCESSOR_BIN=$PWD/build/test/accessor
-fi
-export ACCESSOR_BIN PYTHONDONTWRITEBYTECODE=1
+program
+export PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH=$PWD/clients/python/src:$PWD/clients/python/tests
 
 cd clients/python

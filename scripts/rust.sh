@@ -22,11 +22,7 @@ export BINDGEN_EXTRA_CLANG_ARGS=${BINDGEN_EXTRA_CLANG_ARGS:--I$(gcc -print-file-
 if [ "${1:-}" = bench ]; then
   exec cargo build --locked -q --release --manifest-path clients/rust/Cargo.toml -p accessor-direct --bin bench
 fi
-if [ -z "${ACCESSOR_BIN:-}" ]; then
-  mkdir -p build/test
-  go build -o build/test/accessor ./cmd/accessor
-  export ACCESSOR_BIN=$PWD/build/test/accessor
-fi
+program
 
 cd clients/rust
 say "cargo fmt"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -177,10 +178,7 @@ func (f *fetcher) fly(ctx context.Context, op operation) (any, error) {
 func (fl *flight) round(parent context.Context) (any, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errSettled)
-	fl.asked = map[peer.ID]bool{}
-	for id := range fl.final {
-		fl.asked[id] = true
-	}
+	fl.asked = maps.Clone(fl.final)
 	fl.running, fl.since = 0, map[peer.ID]time.Time{}
 	wait := fl.usual[fl.op.kind].hedge()
 	hedge := time.NewTimer(wait)

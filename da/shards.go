@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -100,7 +101,7 @@ func (n *Node) FetchSegment(ctx context.Context, spec Spec, i int) ([]byte, erro
 // peer that has but one shard is as useful as one that has all. Who is too slow is
 // left behind: when others have given their share, they are asked for its share too.
 type collection struct {
-	*fetcher
+	*flight // who has said what, and is asked now
 	spec    justify.Spec
 	code    *erasure.Code
 	root    forks.Hash
@@ -109,17 +110,11 @@ type collection struct {
 
 	shards   [][]byte
 	have     int
-	expected []bool           // shards that a peer at work is expected to give
-	asked    map[peer.ID]bool // not to be picked: at work, failed in this round, or final
-	final    map[peer.ID]bool // gave all it has, or lied
-	notHeld  int              // of these: have nothing (more)
-	requests int              // of this round
-	running  int              // requests
-	extra    int              // of these: because others are slow
-	yield    float64          // shards that a request brings, about
-	turn     int              // of orders
-	last     error
-	results  chan shardResult
+	expected []bool  // shards that a peer at work is expected to give
+	extra    int     // requests at work because others are slow
+	yield    float64 // shards that a request brings, about
+	turn     int     // of orders
+	came     chan shardResult
 }
 
 // shardResult is one shard of a peer, or (index -1) the end of its answer.
@@ -141,19 +136,17 @@ const (
 
 func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, segment, length int) ([]byte, error) {
 	c := &collection{
-		fetcher: f, spec: spec.justify(), code: code, root: spec.Root, segment: segment, length: length,
+		flight: &flight{fetcher: f, final: map[peer.ID]bool{}},
+		spec:   spec.justify(), code: code, root: spec.Root, segment: segment, length: length,
 		shards: make([][]byte, code.N()), expected: make([]bool, code.N()), yield: float64(share(code, code.K())),
-		final: map[peer.ID]bool{}, results: make(chan shardResult),
+		came: make(chan shardResult),
 	}
-	fl := &flight{fetcher: f, op: operation{kind: c.kind()}, final: c.final}
+	c.op.kind = c.kind()
 	for {
 		if err := c.round(ctx); err == nil {
 			return code.Reconstruct(c.shards, length)
 		}
-		fl.last, fl.idle = c.last, c.requests == 0
-		fl.said[outcomeNotHeld] = c.notHeld
-		fl.said[outcomeInvalid] = len(c.final) - c.notHeld
-		pause, err := fl.verdict(ctx)
+		pause, err := c.verdict(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %d of %d shards", err, c.have, code.K())
 		}
@@ -181,10 +174,7 @@ func (c *collection) kind() kind {
 func (c *collection) round(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(errSettled)
-	c.asked, c.requests, c.running, c.extra = map[peer.ID]bool{}, 0, 0, 0
-	for id := range c.final {
-		c.asked[id] = true
-	}
+	c.asked, c.running, c.extra, c.idle = maps.Clone(c.final), 0, 0, true
 	clear(c.expected)
 	wait := c.usual[c.kind()].hedge()
 	hedge := time.NewTicker(wait)
@@ -201,7 +191,7 @@ func (c *collection) round(parent context.Context) error {
 				c.extra++
 				c.stats.hedges.Add(1)
 			}
-		case r := <-c.results:
+		case r := <-c.came:
 			if c.take(r); c.have >= c.code.K() {
 				return nil
 			}
@@ -230,23 +220,17 @@ func (c *collection) take(r shardResult) {
 	for _, i := range r.asked {
 		c.expected[i] = false
 	}
-	switch outcomeOf(r.err) {
-	case outcomeGood:
-		c.yield = max(1, (c.yield+float64(r.given))/2)
-		if r.all {
-			c.notHeld++
-			c.final[r.id] = true
-		} else {
-			delete(c.asked, r.id)
-		}
-	case outcomeNotHeld:
-		c.notHeld++
+	switch {
+	case r.err != nil:
+		c.note(result{id: r.id, err: r.err})
+	case r.all:
+		c.said[outcomeNotHeld]++
 		c.final[r.id] = true
-	case outcomeFailed, outcomeOverloaded, outcomeLost:
-		c.last = r.err
 	default:
-		c.last = r.err
-		c.final[r.id] = true
+		delete(c.asked, r.id)
+	}
+	if r.err == nil {
+		c.yield = max(1, (c.yield+float64(r.given))/2)
 	}
 }
 
@@ -257,7 +241,7 @@ func (c *collection) start(ctx context.Context) bool {
 		return false
 	}
 	c.asked[id] = true
-	c.requests++
+	c.idle = false
 	c.running++
 	indices := c.wanted()
 	most := min(share(c.code, c.code.K()-c.have), len(indices))
@@ -273,7 +257,7 @@ func (c *collection) start(ctx context.Context) bool {
 			return nil, err
 		})
 		select {
-		case c.results <- end:
+		case c.came <- end:
 		case <-ctx.Done():
 		}
 	})
@@ -339,7 +323,7 @@ func (c *collection) ask(ctx context.Context, id peer.ID, q shardRequest) (given
 				return err
 			}
 			select {
-			case c.results <- shardResult{id: id, index: int(index), shard: shard}:
+			case c.came <- shardResult{id: id, index: int(index), shard: shard}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}

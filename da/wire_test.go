@@ -230,7 +230,7 @@ func FuzzAnswers(f *testing.F) {
 		n.fetch.net = fixed(answer)
 		// A spec of the tiny code; the shards are checked one by one.
 		w := l.work(erasure.Tiny())
-		c := &collection{fetcher: n.fetch, spec: w.spec.justify(), code: erasure.Tiny(), root: w.spec.Root, segment: -1, length: w.spec.Length, results: make(chan shardResult, 10)}
+		c := &collection{flight: &flight{fetcher: n.fetch}, spec: w.spec.justify(), code: erasure.Tiny(), root: w.spec.Root, segment: -1, length: w.spec.Length, came: make(chan shardResult, 10)}
 		var err error
 		switch k {
 		case kindRange:
@@ -254,8 +254,8 @@ func FuzzAnswers(f *testing.F) {
 				c.segment, c.length = 1, 4104
 			}
 			_, _, err = c.ask(t.Context(), "a", shardRequest{c.root, c.segment, 3, []uint16{0, 1, 4}})
-			for len(c.results) > 0 {
-				r := <-c.results
+			for len(c.came) > 0 {
+				r := <-c.came
 				want := w.shards[r.index].Bundle
 				if k == kindSegment {
 					want = w.shards[r.index].Segments[1]

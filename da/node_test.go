@@ -93,6 +93,7 @@ func TestManyFetchesAtOnce(t *testing.T) {
 	l := books()
 	for _, listen := range []string{overQUIC, overTCP} {
 		server, client := pair(t, listen, l)
+		client.fetch.answer = client.fetch.timeout // a machine with other work is no peer's failure
 		var wg sync.WaitGroup
 		for i := range l.keys {
 			wg.Go(func() {

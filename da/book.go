@@ -54,6 +54,7 @@ const (
 type record struct {
 	id      peer.ID
 	trusted bool // by configuration
+	found   bool // on the local network
 
 	latency  [kinds]time.Duration // moving average; 0: never asked
 	misses   [kinds]int           // answers "not here" since the last good one
@@ -96,7 +97,27 @@ func (b *book) add(id peer.ID, trusted bool) {
 		r = &record{id: id, banned: b.bans[id]}
 		b.peers[id] = r
 	}
-	r.trusted = r.trusted || trusted
+	r.trusted, r.found = r.trusted || trusted, r.found || !trusted
+}
+
+// drop takes a peer of the configuration out. gone says that it isn't asked any more:
+// it wasn't found as well.
+func (b *book) drop(id peer.ID) (gone bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.peers[id]; r != nil {
+		r.trusted, gone = false, !r.found
+		b.forgetLocked(r)
+	}
+	return gone
+}
+
+// forgetLocked removes the record of a peer that isn't asked any more, once all
+// requests to it have ended.
+func (b *book) forgetLocked(r *record) {
+	if !r.trusted && !r.found && r.inFlight == 0 {
+		delete(b.peers, r.id)
+	}
 }
 
 // awake says that a peer is there (again): it came by itself.
@@ -195,7 +216,7 @@ func (b *book) standing(k kind, trusted bool) (s standing) {
 }
 
 func (r *record) askable(k kind, trusted bool, now time.Time) bool {
-	return (r.trusted || !trusted) && !now.Before(r.banned) && !now.Before(r.refused[k])
+	return (r.trusted || r.found && !trusted) && !now.Before(r.banned) && !now.Before(r.refused[k])
 }
 
 func (r *record) cost(k kind, now time.Time) float64 {
@@ -231,9 +252,10 @@ func (r *record) seen(k kind, took time.Duration, whole bool) {
 func (b *book) late(id peer.ID, k kind, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := b.peers[id]
-	r.seen(k, took, false)
-	r.blame(time.Now(), 0.5)
+	if r := b.peers[id]; r != nil { // it may just have ended, and been the last one
+		r.seen(k, took, false)
+		r.blame(time.Now(), 0.5)
+	}
 }
 
 // short says that an answer was right but far shorter than it could be. There may be a
@@ -288,6 +310,7 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 	if how == outcomeFailed || wasProbe && how == outcomeLost {
 		r.rest(now)
 	}
+	b.forgetLocked(r)
 	b.mu.Unlock()
 	if how == outcomeInvalid {
 		b.ban(id, err)
@@ -319,20 +342,20 @@ func (b *book) counts(id peer.ID, op operation) bool {
 func (b *book) knows(id peer.ID) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.peers[id] != nil
+	r := b.peers[id]
+	return r != nil && (r.trusted || r.found)
 }
 
-// trusts says whether a peer is one of the configuration.
-func (b *book) trusts(id peer.ID) bool {
+// found counts the peers of the local network.
+func (b *book) found() (count int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.peers[id] != nil && b.peers[id].trusted
-}
-
-func (b *book) size() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.peers)
+	for _, r := range b.peers {
+		if r.found {
+			count++
+		}
+	}
+	return count
 }
 
 // banned counts the bans in force.
@@ -350,6 +373,9 @@ func (b *book) list() []PeerInfo {
 	now := time.Now()
 	all := make([]PeerInfo, 0, len(b.peers))
 	for _, r := range b.peers {
+		if !r.trusted && !r.found {
+			continue
+		}
 		p := PeerInfo{
 			ID: r.id.String(), Trusted: r.trusted, Demerit: r.demeritAt(now), Failures: r.failures,
 			Resting: r.resting, Banned: r.banned, Reason: r.reason,

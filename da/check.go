@@ -3,7 +3,6 @@ package da
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -11,7 +10,7 @@ import (
 // Check says what is wrong with addresses and ids, as far as that can be told without
 // listening; New does so too.
 func (c *Config) Check() error {
-	_, _, err := c.lists(newBook(time.Hour, nil))
+	_, err := readLists(c.Peers, c.Allow, c.Deny)
 	errs := []error{err}
 	for _, text := range c.Listen {
 		if _, err := ma.NewMultiaddr(text); err != nil {

@@ -1,8 +1,8 @@
 package da
 
 import (
-	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/control"
@@ -12,42 +12,23 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// gater decides who may be connected. Its lists don't change; bans are the book's.
+// gater decides who may be connected. Bans are the book's.
 type gater struct {
-	private  bool // only peers of the lists
-	known    map[peer.ID]bool
-	denied   map[peer.ID]bool
-	networks []netip.Prefix // denied
-	banned   func(peer.ID) bool
+	private bool // only peers of the lists
+	banned  func(peer.ID) bool
+	lists   atomic.Pointer[lists]
 }
 
 var _ connmgr.ConnectionGater = (*gater)(nil)
 
-// deny reads an entry of Config.Deny: a peer's id, an IP address or a prefix.
-func (g *gater) deny(text string) error {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		g.networks = append(g.networks, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked())
-		return nil
-	}
-	if ip, err := netip.ParseAddr(text); err == nil {
-		ip = ip.Unmap()
-		g.networks = append(g.networks, netip.PrefixFrom(ip, ip.BitLen()))
-		return nil
-	}
-	id, err := peer.Decode(text)
-	if err != nil {
-		return fmt.Errorf("deny %q: neither a peer's id nor an address", text)
-	}
-	g.denied[id] = true
-	return nil
-}
-
 func (g *gater) peer(id peer.ID) bool {
-	return !g.denied[id] && !g.banned(id) && (!g.private || g.known[id])
+	l := g.lists.Load()
+	return !l.denied[id] && !g.banned(id) && (!g.private || l.knows(id))
 }
 
 func (g *gater) address(a ma.Multiaddr) bool {
-	if len(g.networks) == 0 || a == nil {
+	networks := g.lists.Load().networks
+	if len(networks) == 0 || a == nil {
 		return true
 	}
 	ip, err := manet.ToIP(a)
@@ -56,12 +37,17 @@ func (g *gater) address(a ma.Multiaddr) bool {
 	}
 	addr, _ := netip.AddrFromSlice(ip)
 	addr = addr.Unmap()
-	for _, n := range g.networks {
+	for _, n := range networks {
 		if n.Contains(addr) {
 			return false
 		}
 	}
 	return true
+}
+
+// admits says whether a connection may stay.
+func (g *gater) admits(c network.Conn) bool {
+	return g.peer(c.RemotePeer()) && g.address(c.RemoteMultiaddr())
 }
 
 // InterceptPeerDial says whether to dial a peer.

@@ -22,9 +22,9 @@ import (
 // Config configures a node. The zero value makes one that knows nobody, listens
 // nowhere and serves nothing.
 type Config struct {
-	// Host is used where it is given, and not closed; Listen, Identity and all of the
-	// gater that needs a host of its own (Private, addresses in Deny) are then the
-	// giver's business.
+	// Host is used where it is given, and not closed; Listen, Identity and limits are
+	// then the giver's business, and who may not be connected with (Private, Deny) is
+	// disconnected at once.
 	Host host.Host
 	// Listen are multiaddrs such as /ip4/0.0.0.0/udp/4001/quic-v1 and
 	// /ip4/0.0.0.0/tcp/4001. None: others can't connect.
@@ -70,6 +70,7 @@ type Node struct {
 	host   host.Host
 	own    bool // the host is the node's
 	book   *book
+	gater  *gater
 	fetch  *fetcher
 	serve  *server
 	stats  *counters
@@ -80,8 +81,9 @@ type Node struct {
 	wg     sync.WaitGroup
 	keeps  chan struct{} // tokens of writes to Config.Items
 
-	mu     sync.Mutex // guards closed, and that nothing begins after it
-	closed bool
+	mu      sync.Mutex // guards the rest, changes of the lists, and that nothing begins after closed
+	closed  bool
+	keepers map[peer.ID]*keeper
 }
 
 // keepsAtATime bounds the background writes of items.
@@ -94,7 +96,7 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	setDefault(&config.Answer, 3*time.Second)
 	setDefault(&config.MinRate, 64<<10)
 	setDefault(&config.BanFor, time.Hour)
-	n := &Node{config: config, log: config.Log, stats: &counters{}, keeps: make(chan struct{}, keepsAtATime)}
+	n := &Node{config: config, log: config.Log, stats: &counters{}, keeps: make(chan struct{}, keepsAtATime), keepers: map[peer.ID]*keeper{}}
 	if n.log == nil {
 		n.log = zap.NewNop()
 	}
@@ -102,13 +104,15 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 		return nil, errors.New("da: a time or a rate is negative")
 	}
 	n.book = newBook(config.BanFor, n.onBan)
-	static, g, err := config.lists(n.book)
+	n.gater = &gater{private: config.Private, banned: n.book.isBanned}
+	l, err := readLists(config.Peers, config.Allow, config.Deny)
 	if err != nil {
 		return nil, fmt.Errorf("da: %w", err)
 	}
+	n.gater.lists.Store(l)
 	n.host, n.own = config.Host, config.Host == nil
 	if n.own {
-		if n.host, err = newHost(&config, g); err != nil {
+		if n.host, err = newHost(&config, n.gater); err != nil {
 			return nil, fmt.Errorf("da: %w", err)
 		}
 	}
@@ -120,14 +124,9 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	}
 	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
 	n.serve.items = config.Items
-	allowed := map[peer.ID]bool{}
-	for _, text := range config.Allow {
-		id, _ := peer.Decode(text) // lists read it before
-		allowed[id] = true
-	}
-	n.serve.listed = func(id peer.ID) bool { return allowed[id] }
-	n.serve.banned = func(id peer.ID) bool { return !g.peer(id) }
-	n.start(base, static)
+	n.serve.listed = func(id peer.ID) bool { return n.gater.lists.Load().allowed[id] }
+	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }
+	n.start(l)
 	if config.MDNS {
 		n.mdns = mdns.NewMdnsService(n.host, "_accessor._udp", found{n, base})
 		if err := n.mdns.Start(); err != nil {
@@ -137,46 +136,18 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	return n, nil
 }
 
-// lists reads the lists of peers.
-func (c *Config) lists(b *book) (static []peer.AddrInfo, g *gater, err error) {
-	g = &gater{private: c.Private, known: map[peer.ID]bool{}, denied: map[peer.ID]bool{}, banned: b.isBanned}
-	for _, text := range c.Peers {
-		info, err := peer.AddrInfoFromString(text)
-		if err != nil {
-			return nil, nil, fmt.Errorf("peer %q: %w", text, err)
-		}
-		static = append(static, *info)
-		g.known[info.ID] = true
-	}
-	for _, text := range c.Allow {
-		id, err := peer.Decode(text)
-		if err != nil {
-			return nil, nil, fmt.Errorf("allow %q: %w", text, err)
-		}
-		g.known[id] = true
-	}
-	for _, text := range c.Deny {
-		if err := g.deny(text); err != nil {
-			return nil, nil, err
-		}
-	}
-	return static, g, nil
-}
-
 // start begins serving, and keeps the static peers connected.
-func (n *Node) start(base context.Context, static []peer.AddrInfo) {
-	n.notify = &network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) { n.book.awake(c.RemotePeer()) }}
+func (n *Node) start(l *lists) {
+	n.notify = &network.NotifyBundle{ConnectedF: n.connected}
 	n.host.Network().Notify(n.notify)
 	for k := range kinds {
 		if n.serve.serves(k) {
 			n.host.SetStreamHandler(protocols[k], func(s network.Stream) { n.serve.handle(k, s.Conn().RemotePeer(), s) })
 		}
 	}
-	for _, info := range static {
-		if info.ID != n.host.ID() {
-			n.keepConnected(base, info)
-		}
-	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.useLocked(l)
 }
 
 func (n *Node) onBan(id peer.ID, reason error) {

@@ -2,7 +2,6 @@ package da
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -21,11 +20,17 @@ const (
 	connectPauseMx = time.Minute
 )
 
-func (n *Node) keepConnected(ctx context.Context, info peer.AddrInfo) {
+// protection is the name under which peers are protected from the connection manager.
+const protection = "accessor"
+
+func (n *Node) keepConnectedLocked(info peer.AddrInfo) {
+	ctx, stop := context.WithCancel(n.fetch.base)
+	n.keepers[info.ID] = &keeper{addrs: info.Addrs, stop: stop}
 	n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
 	n.book.add(info.ID, true)
-	n.host.ConnManager().Protect(info.ID, "accessor")
+	n.host.ConnManager().Protect(info.ID, protection)
 	n.wg.Go(func() {
+		defer stop()
 		pause := connectPause
 		for ctx.Err() == nil {
 			if n.host.Network().Connectedness(info.ID) == network.Connected {
@@ -47,24 +52,6 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
 	return n.host.Connect(ownPace(ctx), info)
 }
 
-// AddPeer makes a peer one of Config.Peers: asked, for blocks too, and kept connected
-// until the node is closed. The address ends in /p2p/ID.
-func (n *Node) AddPeer(address string) error {
-	info, err := peer.AddrInfoFromString(address)
-	if err != nil {
-		return fmt.Errorf("peer %q: %w", address, err)
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return ErrClosed
-	}
-	if info.ID != n.host.ID() && !n.book.trusts(info.ID) {
-		n.keepConnected(n.fetch.base, *info)
-	}
-	return nil
-}
-
 // found is told of peers on the local network.
 type found struct {
 	n    *Node
@@ -78,7 +65,7 @@ const maxFound = 64
 func (f found) HandlePeerFound(info peer.AddrInfo) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	if f.n.closed || info.ID == f.n.host.ID() || f.n.book.knows(info.ID) || f.n.book.size() >= maxFound {
+	if f.n.closed || info.ID == f.n.host.ID() || !f.n.gater.peer(info.ID) || f.n.book.knows(info.ID) || f.n.book.found() >= maxFound {
 		return
 	}
 	f.n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)

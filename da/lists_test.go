@@ -7,6 +7,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"accessor/da/datest"
 )
 
 func isConnected(a, b *Node) bool {
@@ -142,5 +144,22 @@ func TestDropWhileAsked(t *testing.T) {
 	b.add("a", true)
 	if b.drop("a") || !b.knows("a") || b.counts("a", operation{trusted: true}) {
 		t.Error("one that was found as well is gone, or trusted")
+	}
+}
+
+// A host that was given has no gater of this node's, and keeps nobody who is denied.
+func TestDenyOnGivenHost(t *testing.T) {
+	h, err := datest.NewHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	client := newNode(t, Config{}, nil)
+	server := newNode(t, Config{Host: h, Deny: []string{client.ID()}}, nil)
+	// The client may think it is connected for a moment.
+	_ = client.host.Connect(t.Context(), peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+	soon(t, "be disconnected", func() bool { return !isConnected(client, server) })
+	if isConnected(server, client) {
+		t.Error("connected with one who is denied")
 	}
 }

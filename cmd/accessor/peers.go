@@ -110,7 +110,13 @@ func (s *service) startPeers(acc *state.Accessor) error {
 	if err != nil {
 		return err
 	}
+	s.reloading.Lock()
 	s.node.Store(node)
+	err = s.setPeers(s.current.Load()) // they may have been changed while the store was opened
+	s.reloading.Unlock()
+	if err != nil {
+		return err
+	}
 	s.following.Go(func() { s.follow(acc) })
 	return nil
 }

@@ -33,8 +33,9 @@ one Unix socket, accessor.sock in $XDG_RUNTIME_DIR or /run/accessor, that its ow
 alone can use, for everything; and not on TCP. docs/SERVE.md says how sockets, roles
 and tokens are set up.
 
-SIGHUP reads the log level again from the configuration. Under systemd, sockets that
-it hands over are used, and it is told when the service is ready.
+SIGHUP reads the log level, and whom to ask, to serve and to keep out (peers, allow and
+deny of [da]) again from the configuration. Under systemd, sockets that it hands over are
+used, and it is told when the service is ready.
 
 Exit status: 0 stopped in order, 78 settings, sockets or the store's place are wrong,
 which a restart doesn't mend, 3 the store failed, 4 FILE can't be used.`,

@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -49,6 +46,9 @@ type service struct {
 	ending  context.Context // ends when the service begins to stop
 	endNow  context.CancelFunc
 
+	reloading sync.Mutex                    // held while current is replaced, and the node is given its lists
+	current   atomic.Pointer[config.Loaded] // config, with what was changed since the start
+
 	following sync.WaitGroup // of what is done with peers in the background
 }
 
@@ -63,6 +63,7 @@ func newService(e *env, c *config.Loaded, reload func() (*config.Loaded, error))
 	}
 	s := &service{config: c, reload: reload, level: zap.NewAtomicLevelAt(level), engine: newEngine(),
 		fetcher: &peers.Fetcher{}, opened: make(chan struct{})}
+	s.current.Store(c)
 	s.ending, s.endNow = context.WithCancel(context.Background())
 	s.log = newLogger(e.stderr, s.level, c.Log.Format)
 	s.metrics = metrics.New(programVersion(), s.engine.Name())
@@ -218,7 +219,7 @@ func (s *service) startHealth(serving *errgroup.Group) error {
 func (s *service) makeHandler() error {
 	opts := api.Options{
 		Log: s.log, Limits: s.config.API(), Version: versionText(),
-		Config:   func() any { return s.config.Effective() },
+		Config:   func() any { return s.current.Load().Effective() },
 		Ready:    s.ready,
 		Observer: api.Observer{Route: s.metrics.Route, Refused: s.metrics.Refused},
 	}
@@ -298,27 +299,6 @@ func (s *service) ready() error {
 		return errors.New("the store has no anchor yet")
 	}
 	return acc.Ready()
-}
-
-// followHangups reads the log level again at each SIGHUP.
-func (s *service) followHangups(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangups:
-		}
-		c, err := s.reload()
-		if err != nil {
-			s.log.Error("configuration is as before", zap.Error(err))
-			continue
-		}
-		setLevel(s.level, c.Log.Level, s.log)
-		s.log.Info("log level is the configuration's; other settings are taken at a restart", zap.String("level", c.Log.Level))
-	}
 }
 
 // measureEvery is how often the store's space is measured, which looks at every file.

@@ -99,7 +99,7 @@ type Store struct {
 type DA struct {
 	Enabled     bool     `key:"enabled" doc:"serve others, as below, and let them connect; peers are asked without it too"`
 	Listen      []string `key:"listen" doc:"multiaddrs to listen on where enabled"`
-	Peers       []string `key:"peers" doc:"multiaddrs, ending in /p2p/ID, of nodes that are asked and kept connected; blocks are taken from these alone; they are served as if they were in allow"`
+	Peers       []string `key:"peers" doc:"multiaddrs, ending in /p2p/ID, of nodes that are asked and kept connected; blocks are taken from these alone; they are served as if they were in allow; SIGHUP changes it at run time, allow and deny as well"`
 	MDNS        bool     `key:"mdns" doc:"find nodes on the local network and be found there; they are asked for what proves itself"`
 	Identity    string   `key:"identity_file" doc:"file of mode 0600 with this node's key, made where there is none; empty: peers/identity in the store's directory"`
 	ServeState  string   `key:"serve_state" doc:"who is given state and blocks: off, listed (peers and allow) or anyone"`

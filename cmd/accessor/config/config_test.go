@@ -418,3 +418,24 @@ func TestPeers(t *testing.T) {
 		}
 	}
 }
+
+// Of a configuration that is read again, what can be changed at run time is taken, and
+// the rest is told.
+func TestReload(t *testing.T) {
+	const id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+	running := mustLoad(t, Input{Environ: []string{"ACCESSOR_DA_DENY=10.0.0.1"}})
+	path := file(t, "data = \"x\"\n[log]\nlevel = \"warn\"\n[da]\nmdns = true\nallow = [\""+id+"\"]\n[[sockets]]\npath = \"/y\"\n[retention]\nslots = 9\n")
+	now, later := running.Reload(mustLoad(t, Input{File: path}))
+	if diff := cmp.Diff([]string{"data", "retention.slots", "da.mdns", "sockets"}, later); diff != "" {
+		t.Error(diff)
+	}
+	if now.Log.Level != "warn" || len(now.DA.Deny) != 0 || len(now.DA.Allow) != 1 || now.DA.MDNS || now.Data != "" {
+		t.Errorf("%+v", now.Config)
+	}
+	if from := now.Source("da.allow"); from != path+":6" || now.Source("da.deny") != "default" || now.Source("data") != "default" {
+		t.Errorf("from %s, %s, %s", from, now.Source("da.deny"), now.Source("data"))
+	}
+	if running.Log.Level != "info" || len(running.DA.Deny) != 1 || running.Source("da.deny") != "$ACCESSOR_DA_DENY" {
+		t.Errorf("changed what it was: %+v", running.Config)
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"errors"
 
 	"accessor/da/justify"
+	"accessor/da/shards"
 	"accessor/forks"
 	"accessor/state/merkle"
 )
@@ -62,7 +63,7 @@ const (
 	MaxKeys = 4096
 	// MaxSegments bounds the segments of a work package: 3,072 exported ones and their
 	// pages of proofs.
-	MaxSegments = 3072 + 48
+	MaxSegments = shards.MaxSegments
 )
 
 // Block is a block with its write set, as it is kept and handed on.
@@ -77,11 +78,7 @@ type Block struct {
 }
 
 // Shard is what one holder keeps of a work package, for one index.
-type Shard struct {
-	Bundle   []byte                // shard of the work bundle
-	Segments [][]byte              // shards of all segments: exported ones, then pages of proofs
-	Path     justify.Justification // the co-path from the erasure root (CE 137)
-}
+type Shard = shards.Shard
 
 // Source is what a node serves from. Its methods are called by many goroutines at a
 // time, as many as Config.Serve says; a nil Source serves nothing. ErrNotHeld says:

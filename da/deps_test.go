@@ -11,7 +11,7 @@ import (
 // API, so that neither can come to wait for a peer unseen.
 func TestImports(t *testing.T) {
 	allowed := []string{
-		"accessor/da", "accessor/da/erasure", "accessor/da/items", "accessor/da/justify",
+		"accessor/da", "accessor/da/erasure", "accessor/da/items", "accessor/da/justify", "accessor/da/shards",
 		"accessor/forks", "accessor/jam", "accessor/state/merkle",
 	}
 	out, err := exec.Command("go", "list", "-deps", ".").Output()

@@ -17,8 +17,8 @@ const (
 	rounds      = 3                      // of asking peers that failed or were overloaded
 	roundPause  = 100 * time.Millisecond // before the second, twice as long before the third
 	maxParallel = 4                      // requests of one fetch at a time
-	// maxOverloaded is how often a fetch is sent away before it ends. Nobody can keep a
-	// reader waiting for long by being busy.
+	// maxOverloaded is in how many rounds a fetch finds a peer overloaded before it ends.
+	// Nobody can keep a reader waiting for long by being busy.
 	maxOverloaded = 8
 	// patience is how long a peer may take before a caller's end of time is held
 	// against the peer.
@@ -51,6 +51,7 @@ type fetcher struct {
 	timeout time.Duration // of a fetch
 	answer  time.Duration // until the first byte of an answer
 	minRate int           // bytes a second
+	kept    kept          // shards of this machine
 
 	base context.Context // ends with the node
 	wg   sync.WaitGroup  // of all goroutines
@@ -139,6 +140,8 @@ type flight struct {
 	final   map[peer.ID]bool // not to be asked again
 	asked   map[peer.ID]bool // in this round, or final
 	said    [outcomeLost + 1]int
+	busy    bool  // in this round, a peer was overloaded
+	away    int   // rounds in which one was
 	last    error // the last failure
 	results chan result
 	running int
@@ -233,6 +236,7 @@ func (fl *flight) start(ctx context.Context) bool {
 func (fl *flight) note(r result) {
 	how := outcomeOf(r.err)
 	fl.said[how]++
+	fl.busy = fl.busy || how == outcomeOverloaded
 	switch how {
 	case outcomeFailed, outcomeOverloaded, outcomeLost:
 		fl.last = r.err
@@ -253,6 +257,10 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 	case ctx.Err() != nil:
 		return 0, fl.unavailable(fmt.Errorf("not within %v", fl.timeout))
 	}
+	if fl.busy {
+		fl.away++
+		fl.busy = false
+	}
 	s := fl.book.standing(fl.op.kind, fl.op.trusted)
 	open := s.peers // peers that may yet have it
 	for id := range fl.final {
@@ -271,7 +279,7 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		return 0, fl.unavailable(errors.New("no peer is left"))
 	case s.resting >= open:
 		return 0, fl.unavailable(errors.New("peers failed lately"))
-	case fl.said[outcomeOverloaded] >= maxOverloaded:
+	case fl.away >= maxOverloaded:
 		return 0, fl.unavailable(errors.New("peers are overloaded"))
 	case s.resting+s.busy >= open || fl.idle:
 		// Waiting doesn't count as a round, nor does finding all peers busy.

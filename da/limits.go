@@ -73,6 +73,7 @@ type server struct {
 	config Serve
 	src    Source       // may be nil
 	items  *items.Store // may be nil
+	kept   kept         // shards of this machine
 	listed func(peer.ID) bool
 	banned func(peer.ID) bool
 	stats  *counters
@@ -115,7 +116,8 @@ func setDefault[T ~int | ~int64](v *T, to T) {
 
 // serves says whether anybody is served that.
 func (sv *server) serves(k kind) bool {
-	return sv.config.access(k) != Nobody && (sv.src != nil || k == kindItem && sv.items != nil)
+	here := k == kindItem && sv.items != nil || (k == kindBundle || k == kindSegment) && sv.kept.store != nil
+	return sv.config.access(k) != Nobody && (sv.src != nil || here)
 }
 
 // admit takes a request in, or says how long the peer has to wait, or that it came

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"accessor/da/items"
+	"accessor/da/shards"
 	"accessor/forks"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 
 	// Items keeps fetched items, and serves them. May be nil.
 	Items *items.Store
+	// Shards keeps erasure-coded shards: they are taken first when an item is put
+	// together, and served. May be nil.
+	Shards *shards.Store
 	// Serve says what is served.
 	Serve Serve
 	// Log: default none.
@@ -120,10 +124,10 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	n.cancel = cancel
 	n.fetch = &fetcher{
 		net: libp2pOpener{n.host}, book: n.book, stats: n.stats, timeout: config.Timeout,
-		answer: config.Answer, minRate: config.MinRate, base: base, calls: map[string]*call{},
+		answer: config.Answer, minRate: config.MinRate, kept: n.kept(), base: base, calls: map[string]*call{},
 	}
 	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
-	n.serve.items = config.Items
+	n.serve.items, n.serve.kept = config.Items, n.kept()
 	n.serve.listed = func(id peer.ID) bool { return n.gater.lists.Load().allowed[id] }
 	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }
 	n.start(l)

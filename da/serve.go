@@ -235,7 +235,7 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 	}
 	given, size := 0, 0
 	for _, index := range q.indices {
-		shard, err := sv.src.Shard(ctx, q.root, index)
+		shard, err := sv.shard(ctx, q.root, index)
 		if errors.Is(err, ErrNotHeld) {
 			continue
 		}
@@ -245,7 +245,7 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 		if q.segment >= len(shard.Segments) {
 			continue
 		}
-		piece, path := shard.part(q.segment)
+		piece, path := pieceOf(shard, q.segment)
 		a.ok()
 		a.message(binary.LittleEndian.AppendUint16(nil, index))
 		a.message(piece)
@@ -262,8 +262,19 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 	return nil
 }
 
-// part gives the bundle shard (segment -1) or a segment shard, with its justification.
-func (s *Shard) part(segment int) ([]byte, justify.Justification) {
+// shard gives a shard of the source, else of those kept here.
+func (sv *server) shard(ctx context.Context, root forks.Hash, index uint16) (Shard, error) {
+	if sv.src != nil {
+		if shard, err := sv.src.Shard(ctx, root, index); !errors.Is(err, ErrNotHeld) {
+			return shard, err
+		}
+	}
+	shard, _, err := sv.kept.get(root, int(index))
+	return shard, err
+}
+
+// pieceOf gives the bundle shard (segment -1) or a segment shard, with its justification.
+func pieceOf(s Shard, segment int) ([]byte, justify.Justification) {
 	if segment < 0 {
 		return s.Bundle, justify.ForBundle(s.Path, s.Segments)
 	}

@@ -18,23 +18,10 @@ import (
 
 func hashOf(b []byte) forks.Hash { return blake2b.Sum256(b) }
 
-// code gives the parameters of a spec. Error: ErrRequest.
-func (s Spec) code() (*erasure.Code, error) {
-	if s.Exported < 0 || s.Exported+s.pages() > MaxSegments || s.Length < 0 || s.Length > erasure.MaxSize {
-		return nil, fmt.Errorf("%w: %d bytes and %d segments", ErrRequest, s.Length, s.Exported)
-	}
-	for _, code := range []func() *erasure.Code{erasure.Tiny, erasure.Full} {
-		if c := code(); c.N() == s.Shards {
-			return c, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: a code of %d shards", ErrRequest, s.Shards)
-}
-
-// FetchErasure gives a work bundle from shards of several peers, each checked against
-// the erasure root. Errors: ErrEncoding where the result hasn't spec.Hash (or, without
-// one, never), and those of FetchKeys; ErrNotFound where all peers together have too
-// few shards.
+// FetchErasure gives a work bundle from shards kept here, and of several peers, each
+// checked against the erasure root. Errors: ErrEncoding where the result hasn't spec.Hash
+// (or, without one, never), and those of FetchKeys; ErrNotFound where all together have
+// too few shards.
 func (n *Node) FetchErasure(ctx context.Context, spec Spec) ([]byte, error) {
 	code, err := spec.code()
 	if err != nil {
@@ -56,7 +43,7 @@ func (n *Node) FetchErasure(ctx context.Context, spec Spec) ([]byte, error) {
 	return value.([]byte), nil
 }
 
-// FetchSegment gives exported segment i, from shards of several peers, and checks it
+// FetchSegment gives exported segment i, from shards as FetchErasure, and checks it
 // with its page of proofs, fetched the same way, against spec.SegmentsRoot. Errors: as
 // of FetchErasure.
 func (n *Node) FetchSegment(ctx context.Context, spec Spec, i int) ([]byte, error) {
@@ -142,8 +129,9 @@ func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, se
 		came: make(chan shardResult),
 	}
 	c.op.kind = c.kind()
+	c.takeKept(ctx)
 	for {
-		if err := c.round(ctx); err == nil {
+		if c.have >= code.K() || c.round(ctx) == nil {
 			return code.Reconstruct(c.shards, length)
 		}
 		pause, err := c.verdict(ctx)

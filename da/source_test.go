@@ -162,7 +162,7 @@ func newWork(r *rand.Rand, code *erasure.Code, length, exported int) *work {
 	}
 	leaves := justify.Leaves(bundle, segments)
 	for i := range bundle {
-		w.shards = append(w.shards, Shard{bundle[i], justify.Column(segments, i), justify.CoPath(leaves, i)})
+		w.shards = append(w.shards, Shard{Bundle: bundle[i], Segments: justify.Column(segments, i), Path: justify.CoPath(leaves, i)})
 	}
 	w.spec = Spec{
 		Root: forks.Hash(justify.Root(leaves)), Shards: code.N(), Length: length, Hash: hashOf(w.bundle),

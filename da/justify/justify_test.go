@@ -74,6 +74,21 @@ func TestTreesWrittenOut(t *testing.T) {
 	}
 }
 
+func TestCoPathsOfAll(t *testing.T) {
+	items := randomItems(rand.New(rand.NewPCG(1, 2)), 70, 64)
+	for n := range items {
+		paths := CoPaths(items[:n])
+		if len(paths) != n {
+			t.Fatalf("%d paths of %d items", len(paths), n)
+		}
+		for i, path := range paths {
+			if !bytes.Equal(path.Append(nil), CoPath(items[:n], i).Append(nil)) {
+				t.Errorf("item %d of %d: %x", i, n, path)
+			}
+		}
+	}
+}
+
 // stored is what the holders of one work package have.
 type stored struct {
 	spec     Spec

@@ -14,6 +14,7 @@ package justify
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/blake2b"
 )
@@ -83,6 +84,27 @@ func CoPath(items [][]byte, i int) Justification {
 		}
 	}
 	return path
+}
+
+// CoPaths gives CoPath of every item, for little more than the root's work.
+func CoPaths(items [][]byte) []Justification {
+	paths := make([]Justification, len(items))
+	addPaths(items, nil, paths)
+	return paths
+}
+
+// addPaths gives the co-paths of a subtree's items, that of the subtree in front.
+func addPaths(items [][]byte, above Justification, paths []Justification) {
+	if len(items) < 2 {
+		for i := range items {
+			paths[i] = above
+		}
+		return
+	}
+	half := (len(items) + 1) / 2
+	above = slices.Clip(above)
+	addPaths(items[:half], append(above, node(items[half:])), paths[:half])
+	addPaths(items[half:], append(above, node(items[:half])), paths[half:])
 }
 
 // turn says of a tree of n items, two or more, whether item i is in its left half,

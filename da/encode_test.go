@@ -1,0 +1,244 @@
+package da
+
+import (
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"testing/synctest"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+
+	"accessor/da/erasure"
+	"accessor/da/justify"
+	"accessor/da/shards"
+	"accessor/forks"
+)
+
+// Encode gives what the published vectors and the Gray Paper's trees put together give,
+// and each of its shards passes its check.
+func TestEncode(t *testing.T) {
+	for _, code := range []*erasure.Code{erasure.Tiny(), erasure.Full()} {
+		w := books().work(code)
+		spec, all, err := Encode(code.N(), w.bundle, w.segments)
+		if err != nil || spec != w.spec || !reflect.DeepEqual(all, w.shards) {
+			t.Errorf("%d shards: %v, %+v", code.N(), err, spec)
+		}
+		for i, sh := range all {
+			if err := spec.Check(i, sh); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	spec, all, err := Encode(6, nil, nil)
+	if err != nil || len(all) != 6 || spec.Check(5, all[5]) != nil || spec.SegmentsRoot != (forks.Hash{}) {
+		t.Errorf("nothing at all: %v, %+v", err, spec)
+	}
+	segments := make([][]byte, 3073)
+	for i := range segments {
+		segments[i] = make([]byte, justify.SegmentSize)
+	}
+	for name, encode := range map[string]func() (Spec, []Shard, error){
+		"five shards":    func() (Spec, []Shard, error) { return Encode(5, nil, nil) },
+		"large bundle":   func() (Spec, []Shard, error) { return Encode(6, make([]byte, MaxItem+1), nil) },
+		"segments":       func() (Spec, []Shard, error) { return Encode(6, nil, segments) },
+		"short segment":  func() (Spec, []Shard, error) { return Encode(6, nil, [][]byte{segments[0], segments[1][1:]}) },
+		"longer segment": func() (Spec, []Shard, error) { return Encode(6, nil, [][]byte{make([]byte, justify.SegmentSize+1)}) },
+	} {
+		if _, _, err := encode(); !errors.Is(err, ErrRequest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A shard of another size than the spec's is refused, though it leads to the root.
+func TestSpecChecksSizes(t *testing.T) {
+	w := books().work(erasure.Tiny())
+	for name, change := range map[string]func(s *Spec){
+		"length":   func(s *Spec) { s.Length -= 4 },
+		"segments": func(s *Spec) { s.Exported-- },
+		"root":     func(s *Spec) { s.Root[0] ^= 1 },
+	} {
+		spec := w.spec
+		change(&spec)
+		if err := spec.Check(0, w.shards[0]); !errors.Is(err, justify.ErrWrong) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	short := w.shards[0]
+	short.Segments = append([][]byte{short.Segments[0][1:]}, short.Segments[1:]...)
+	if err := w.spec.Check(0, short); !errors.Is(err, justify.ErrWrong) {
+		t.Errorf("segment: %v", err)
+	}
+	if err := w.spec.Check(6, w.shards[0]); !errors.Is(err, justify.ErrIndex) {
+		t.Errorf("index: %v", err)
+	}
+	for _, change := range []func(s *Spec){
+		func(s *Spec) { s.Shards = 7 }, func(s *Spec) { s.Length = -1 },
+		func(s *Spec) { s.Length = MaxItem + 1 }, func(s *Spec) { s.Exported = 3073 }, func(s *Spec) { s.Exported = -1 },
+	} {
+		spec := w.spec
+		change(&spec)
+		if err := spec.Check(0, w.shards[0]); !errors.Is(err, ErrRequest) {
+			t.Errorf("%+v: %v", spec, err)
+		}
+	}
+}
+
+// keeping gives a node that keeps shards, beside the peers.
+func keeping(t *testing.T, peers map[peer.ID]behaviour) *Node {
+	t.Helper()
+	n, _ := newFake(t, peers)
+	store, err := shards.Open(t.TempDir(), shards.Options{Budget: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.config.Shards = store
+	n.fetch.kept = n.kept()
+	return n
+}
+
+func (w *work) some(indices ...int) map[int]Shard {
+	all := map[int]Shard{}
+	for _, i := range indices {
+		all[i] = w.shards[i]
+	}
+	return all
+}
+
+// Enough shards that are kept here need no peer; too few are made up for by peers, who are
+// asked for the rest only.
+func TestKeptShardsComeFirst(t *testing.T) {
+	l := books()
+	for _, code := range []*erasure.Code{erasure.Tiny(), erasure.Full()} {
+		synctest.Test(t, func(t *testing.T) {
+			w := l.work(code)
+			n := keeping(t, nil)
+			for i := code.N() - code.K(); i < code.N(); i++ {
+				if _, err := n.FetchErasure(t.Context(), w.spec); !errors.Is(err, ErrNoPeers) {
+					t.Fatalf("with %d shards: %v", i, err)
+				}
+				if i%100 != 0 && i != code.N()-1 { // the last alone counts
+					continue
+				}
+				var rest []int
+				for at := code.N() - code.K(); at <= i; at++ {
+					rest = append(rest, at)
+				}
+				if err := n.PutShards(w.spec, w.some(rest...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := n.FetchErasure(t.Context(), w.spec)
+			if err != nil || string(got) != string(w.bundle) {
+				t.Errorf("bundle: %v", err)
+			}
+			got, err = n.FetchSegment(t.Context(), w.spec, 65)
+			if err != nil || string(got) != string(w.segments[65]) {
+				t.Errorf("segment: %v", err)
+			}
+			if s := n.Stats(); s.Requests != 0 {
+				t.Errorf("%+v", s)
+			}
+			// Who reads by another spec isn't given these.
+			other := w.spec
+			other.Exported--
+			if _, err := n.FetchErasure(t.Context(), other); !errors.Is(err, ErrNoPeers) {
+				t.Errorf("another number of segments: %v", err)
+			}
+			other = w.spec
+			other.Length /= 2
+			if _, err := n.FetchErasure(t.Context(), other); !errors.Is(err, ErrNoPeers) {
+				t.Errorf("another length: %v", err)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := l.work(erasure.Tiny())
+		n := keeping(t, map[peer.ID]behaviour{"one": honest(part{l, func(i uint16) bool { return i == 3 }})})
+		if err := n.PutShard(w.spec, 5, w.shards[5]); err != nil {
+			t.Fatal(err)
+		}
+		got, err := n.FetchErasure(t.Context(), w.spec)
+		if err != nil || string(got) != string(w.bundle) {
+			t.Errorf("bundle: %v", err)
+		}
+	})
+}
+
+func TestPutShard(t *testing.T) {
+	w := books().work(erasure.Tiny())
+	n := keeping(t, nil)
+	if _, err := n.Shard(w.spec.Root, 2); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("before: %v", err)
+	}
+	if err := n.PutShard(w.spec, 2, w.shards[3]); !errors.Is(err, justify.ErrWrong) {
+		t.Errorf("another's: %v", err)
+	}
+	short := w.spec
+	short.Length -= 4
+	if err := n.PutShard(short, 2, w.shards[2]); !errors.Is(err, justify.ErrWrong) {
+		t.Errorf("by another length: %v", err)
+	}
+	if err := n.PutShards(w.spec, map[int]Shard{2: w.shards[2], 3: w.shards[2]}); !errors.Is(err, justify.ErrWrong) {
+		t.Errorf("one of two: %v", err)
+	}
+	if _, err := n.Shard(w.spec.Root, 2); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("after refusals: %v", err)
+	}
+	if err := n.PutShard(w.spec, 2, w.shards[2]); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := n.Shard(w.spec.Root, 2); err != nil || !reflect.DeepEqual(got, w.shards[2]) {
+		t.Error(err)
+	}
+	for _, i := range []int{-1, 1, 6, 2 + 1<<16} {
+		if _, err := n.Shard(w.spec.Root, i); !errors.Is(err, ErrNotHeld) {
+			t.Errorf("shard %d: %v", i, err)
+		}
+	}
+	none, _ := newFake(t, nil)
+	if err := none.PutShard(w.spec, 2, w.shards[2]); !errors.Is(err, shards.ErrBudget) {
+		t.Errorf("where none are kept: %v", err)
+	}
+	if _, err := none.Shard(w.spec.Root, 2); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("where none are kept: %v", err)
+	}
+}
+
+// Shards that are kept are served beside those of the source, or without one, with the
+// justifications that peers check.
+func TestKeptShardsAreServed(t *testing.T) {
+	l := books()
+	for _, src := range []Source{nil, part{l, func(i uint16) bool { return i == 0 }}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWork(rand.New(rand.NewPCG(5, 5)), erasure.Tiny(), 5000, 3)
+			other := l.work(erasure.Tiny())
+			holder := keeping(t, nil)
+			if err := errors.Join(holder.PutShards(w.spec, w.some(1, 4)), holder.PutShards(other.spec, other.some(5))); err != nil {
+				t.Fatal(err)
+			}
+			sv := testServer(Serve{Shards: Anyone}, src)
+			sv.kept = kept{holder.config.Shards, zap.NewNop()}
+			if !sv.serves(kindBundle) || !sv.serves(kindSegment) {
+				t.Error("shards aren't served")
+			}
+			n, _ := newFake(t, map[peer.ID]behaviour{"holder": func(k kind, s stream) { sv.handle(k, "reader", s) }})
+			got, err := n.FetchErasure(t.Context(), w.spec)
+			if err != nil || string(got) != string(w.bundle) {
+				t.Errorf("bundle: %v", err)
+			}
+			for i, want := range w.segments {
+				got, err := n.FetchSegment(t.Context(), w.spec, i)
+				if err != nil || string(got) != string(want) {
+					t.Errorf("segment %d: %v", i, err)
+				}
+			}
+			got, err = n.FetchErasure(t.Context(), other.spec)
+			if src == nil && !errors.Is(err, ErrNotFound) || src != nil && (err != nil || string(got) != string(other.bundle)) {
+				t.Errorf("one kept, and one of the source: %v", err)
+			}
+		})
+	}
+}

@@ -13,8 +13,10 @@ import (
 // How peers are judged.
 const (
 	// priorLatency is what a peer that was never asked is taken for, so that new peers
-	// get their chance beside known slow ones.
+	// get their chance beside known slow ones; but for no more than newcomer times the
+	// fastest known one: it is asked as soon as that one is at work.
 	priorLatency = 50 * time.Millisecond
+	newcomer     = 1.5
 	// demeritHalf is how long it takes to forgive half of a peer's demerits.
 	demeritHalf = 30 * time.Second
 	// maxDemerit bounds what is held against a peer: its cost is 2^10 times that of
@@ -176,12 +178,13 @@ func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool)
 	now := time.Now()
 	var best *record
 	least := math.Inf(1)
+	unknown := b.unknownLocked(k, trusted, now)
 	for _, r := range b.peers {
 		if skip[r.id] || !r.askable(k, trusted, now) || now.Before(r.resting) || now.Before(r.busy) || r.probing || r.inFlight >= maxInFlight {
 			continue
 		}
 		// A little noise, so that equals share the work.
-		if cost := r.cost(k, now) * (1 + rand.Float64()/8); cost < least {
+		if cost := r.cost(k, now, unknown) * (1 + rand.Float64()/8); cost < least {
 			best, least = r, cost
 		}
 	}
@@ -219,10 +222,21 @@ func (r *record) askable(k kind, trusted bool, now time.Time) bool {
 	return (r.trusted || r.found && !trusted) && !now.Before(r.banned) && !now.Before(r.refused[k])
 }
 
-func (r *record) cost(k kind, now time.Time) float64 {
+// unknownLocked is the latency that a peer is taken for which was never asked.
+func (b *book) unknownLocked(k kind, trusted bool, now time.Time) time.Duration {
+	least := priorLatency
+	for _, r := range b.peers {
+		if took := r.latency[k]; took > 0 && r.askable(k, trusted, now) && now.After(r.resting) {
+			least = min(least, time.Duration(newcomer*float64(took)))
+		}
+	}
+	return least
+}
+
+func (r *record) cost(k kind, now time.Time, unknown time.Duration) float64 {
 	latency := r.latency[k]
 	if latency == 0 {
-		latency = priorLatency
+		latency = unknown
 	}
 	return latency.Seconds() * float64(1+r.inFlight) * math.Exp2(r.demeritAt(now)+float64(min(r.misses[k], maxMisses)))
 }

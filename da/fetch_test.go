@@ -122,6 +122,39 @@ func TestSlowPeersAreDemoted(t *testing.T) {
 	}
 }
 
+// However fast the known peers are, a new one gets its share of work that is done side
+// by side; reads one after the other stay with the fast ones.
+func TestNewPeersBesideFastOnes(t *testing.T) {
+	b := newBook(time.Hour, nil)
+	for _, id := range []peer.ID{"a", "b", "new"} {
+		b.add(id, true)
+	}
+	for _, id := range []peer.ID{"a", "b"} {
+		b.peers[id].latency[kindRange] = time.Millisecond
+	}
+	pick := func() peer.ID {
+		id, ok := b.pick(kindRange, false, nil)
+		if !ok {
+			t.Fatal("nobody is asked")
+		}
+		return id
+	}
+	for range 100 {
+		id := pick()
+		if id == "new" {
+			t.Fatal("a new peer is asked before fast ones that have nothing to do")
+		}
+		b.done(id, kindRange, time.Millisecond, outcomeGood, nil)
+	}
+	asked := map[peer.ID]int{}
+	for range 4 {
+		asked[pick()]++
+	}
+	if asked["new"] == 0 {
+		t.Errorf("of four requests at once: %v", asked)
+	}
+}
+
 // A hedge goes out after the 95th percentile of what requests take.
 func TestHedgeAfterP95(t *testing.T) {
 	var d durations

@@ -16,13 +16,13 @@ func invalid(format string, args ...any) error {
 }
 
 // firstRead is how much memory a message gets before any of its bytes have come.
-const firstRead = 64 << 10
+const firstRead = 8 << 10
 
 // messages reads an answer or a request: messages with their lengths in front.
 type messages struct{ r io.Reader }
 
 // next reads one message of at most so many bytes. The memory it takes grows with
-// what arrives, at most twice as much.
+// what arrives, at most four times as much.
 func (m messages) next(most int) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(m.r, head[:]); err != nil {

@@ -2,10 +2,14 @@ package da
 
 import (
 	"context"
+	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -29,7 +33,9 @@ type Serve struct {
 	Items  Access
 	Shards Access
 
-	Concurrent     int // requests at a time. Default: 16
+	// Requests of peers that aren't in Config.Allow count for the network that they come
+	// from (but on loopback): who has many identities gets no more than one.
+	Concurrent     int // requests at a time; a third is kept for Config.Allow. Default: 24
 	PerPeer        int // of these, from one peer. Default: 8
 	Rate           int // requests a second of one peer for one protocol. Default: 1,000
 	BytesPerSecond int // of all answers. Default: 64 MiB
@@ -64,8 +70,15 @@ const (
 	// writeGrace and writeRate are what a peer has to keep up with in reading its answer.
 	writeGrace = 10 * time.Second
 	writeRate  = 32 << 10
-	// maxKnown bounds the peers whose use is remembered.
+	// maxKnown bounds the peers whose use is remembered, beside those that are listed.
 	maxKnown = 4096
+	// leastShare is what each request at work should have of BytesPerSecond: a reader
+	// takes less than half of it for a stall. shareTime is what an answer that can be cut
+	// takes at most at its share.
+	leastShare = 128 << 10
+	shareTime  = 10 * time.Second
+	// sourceErrorsEvery is how often the log has an error of the source.
+	sourceErrorsEvery = 10 * time.Second
 )
 
 // server is the answering side of a node.
@@ -75,20 +88,25 @@ type server struct {
 	items  *items.Store // may be nil
 	kept   kept         // shards of this machine
 	listed func(peer.ID) bool
+	lists  func() bool // whether anybody is listed
 	banned func(peer.ID) bool
 	stats  *counters
 	log    *zap.Logger
 	base   context.Context // ends with the node
 	bytes  *rate.Limiter
+	most   int            // bytes of an answer that can be cut
+	work   chan struct{}  // tokens of calls of the source
+	told   rate.Sometimes // of errors of the source
 
-	mu     sync.Mutex // guards the rest
-	closed bool
-	active int
-	users  map[peer.ID]*user
-	wg     sync.WaitGroup
+	mu        sync.Mutex // guards the rest
+	closed    bool
+	active    int // requests that have come, and are being answered
+	strangers int // of these: of peers that aren't listed
+	users     map[string]*user
+	wg        sync.WaitGroup
 }
 
-// user is what a peer uses of this node.
+// user is what a client uses of this node.
 type user struct {
 	active int
 	last   time.Time
@@ -96,15 +114,21 @@ type user struct {
 }
 
 func newServer(base context.Context, config Serve, src Source, stats *counters, log *zap.Logger) *server {
-	setDefault(&config.Concurrent, 16)
+	setDefault(&config.Concurrent, 24)
 	setDefault(&config.PerPeer, 8)
 	setDefault(&config.Rate, 1000)
 	setDefault(&config.BytesPerSecond, 64<<20)
+	config.Concurrent = min(config.Concurrent, max(1, config.BytesPerSecond/leastShare))
+	share := config.BytesPerSecond / config.Concurrent * int(shareTime/time.Second)
 	return &server{
-		config: config, src: src, stats: stats, log: log, base: base,
+		config: config, src: src, stats: stats, log: log, base: base, lists: func() bool { return false },
 		// One part of an answer may always be written at once.
 		bytes: rate.NewLimiter(rate.Limit(config.BytesPerSecond), max(writePart, config.BytesPerSecond/10)),
-		users: map[peer.ID]*user{},
+		most:  max(writePart, min(share, MaxAnswer)),
+		// Half of the processors are left for who reads here.
+		work:  make(chan struct{}, max(4, runtime.GOMAXPROCS(0)/2)),
+		told:  rate.Sometimes{Interval: sourceErrorsEvery},
+		users: map[string]*user{},
 	}
 }
 
@@ -120,16 +144,38 @@ func (sv *server) serves(k kind) bool {
 	return sv.config.access(k) != Nobody && (sv.src != nil || here)
 }
 
-// admit takes a request in, or says how long the peer has to wait, or that it came
-// too late.
-func (sv *server) admit(k kind, id peer.ID) (wait time.Duration, ok bool) {
+// client is for whom a request counts: a listed peer itself, others by their network.
+// On loopback, where all have one address, they count for themselves, too.
+func (sv *server) client(id peer.ID, s stream) string {
+	if on, ok := s.(network.Stream); ok && !sv.listed(id) {
+		ip, err := manet.ToIP(on.Conn().RemoteMultiaddr())
+		if addr, ok := netip.AddrFromSlice(ip); err == nil && ok && !addr.IsLoopback() {
+			return networkOf(addr)
+		}
+	}
+	return string(id)
+}
+
+// networkOf gives what one client easily has of addresses: one of IPv4, a /56 of IPv6.
+func networkOf(addr netip.Addr) string {
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is6() {
+		bits = 56
+	}
+	return netip.PrefixFrom(addr, bits).Masked().String()
+}
+
+// admit takes a client's request in, or says how long the client has to wait, or that it
+// came too late.
+func (sv *server) admit(k kind, client string, listed bool) (wait time.Duration, ok bool) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	if sv.closed {
 		return 0, false
 	}
-	u := sv.userLocked(id)
-	if u == nil || u.active >= sv.config.PerPeer || sv.active >= sv.config.Concurrent {
+	u := sv.userLocked(client, listed)
+	if u == nil || u.active >= sv.config.PerPeer {
 		return busyPause, true
 	}
 	if r := u.rate[k].Reserve(); r.Delay() > 0 {
@@ -138,15 +184,14 @@ func (sv *server) admit(k kind, id peer.ID) (wait time.Duration, ok bool) {
 		return wait, true
 	}
 	u.active++
-	sv.active++
 	sv.wg.Add(1)
 	return 0, true
 }
 
-// userLocked gives nil where too many peers are known.
-func (sv *server) userLocked(id peer.ID) *user {
+// userLocked gives nil where too many clients are known.
+func (sv *server) userLocked(client string, listed bool) *user {
 	now := time.Now()
-	u := sv.users[id]
+	u := sv.users[client]
 	if u == nil {
 		if len(sv.users) >= maxKnown {
 			for other, u := range sv.users {
@@ -154,7 +199,7 @@ func (sv *server) userLocked(id peer.ID) *user {
 					delete(sv.users, other)
 				}
 			}
-			if len(sv.users) >= maxKnown {
+			if len(sv.users) >= maxKnown && !listed {
 				return nil
 			}
 		}
@@ -162,18 +207,56 @@ func (sv *server) userLocked(id peer.ID) *user {
 		for k := range u.rate {
 			u.rate[k] = rate.NewLimiter(rate.Limit(sv.config.Rate), sv.config.Rate)
 		}
-		sv.users[id] = u
+		sv.users[client] = u
 	}
 	u.last = now
 	return u
 }
 
-func (sv *server) leave(id peer.ID) {
+func (sv *server) leave(client string) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	sv.users[client].active--
+	sv.wg.Done()
+}
+
+// enter begins to answer a request that has come, where there is a place for it. So who
+// sends slowly takes none.
+func (sv *server) enter(listed bool) bool {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	places := sv.config.Concurrent
+	if !listed && sv.lists() {
+		places -= places / 3
+	}
+	if sv.active >= sv.config.Concurrent || !listed && sv.strangers >= places {
+		return false
+	}
+	sv.active++
+	if !listed {
+		sv.strangers++
+	}
+	return true
+}
+
+func (sv *server) exit(listed bool) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	sv.active--
-	sv.users[id].active--
-	sv.wg.Done()
+	if !listed {
+		sv.strangers--
+	}
+}
+
+// working does what takes processors or the disk, with few others at a time.
+func working[T any](ctx context.Context, sv *server, do func() (T, error)) (v T, err error) {
+	select {
+	case sv.work <- struct{}{}:
+		defer func() { <-sv.work }()
+		return do()
+	case <-ctx.Done():
+		return v, ctx.Err()
+	}
 }
 
 // close waits for the requests at work; the base context has ended.

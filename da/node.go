@@ -129,6 +129,7 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
 	n.serve.items, n.serve.kept = config.Items, n.kept()
 	n.serve.listed = func(id peer.ID) bool { return n.gater.lists.Load().allowed[id] }
+	n.serve.lists = func() bool { return len(n.gater.lists.Load().allowed) > 0 }
 	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }
 	n.start(l)
 	if config.MDNS {

@@ -231,7 +231,7 @@ func TestManyStreams(t *testing.T) {
 			t.Errorf("another peer's fetches took %v", d)
 		}
 		server.serve.mu.Lock()
-		active := server.serve.users[attacker.ID()].active
+		active := server.serve.users[string(attacker.ID())].active
 		server.serve.mu.Unlock()
 		if active > server.serve.config.PerPeer {
 			t.Errorf("%d requests of one peer at work", active)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -21,12 +22,14 @@ func (sv *server) handle(k kind, id peer.ID, s stream) {
 		_ = s.Reset()
 		return
 	}
-	if sv.config.access(k) == Listed && !sv.listed(id) {
+	listed := sv.listed(id)
+	if sv.config.access(k) == Listed && !listed {
 		sv.stats.refused.Add(1)
 		decline(s, statusRefused)
 		return
 	}
-	wait, ok := sv.admit(k, id)
+	client := sv.client(id, s)
+	wait, ok := sv.admit(k, client, listed)
 	switch {
 	case !ok:
 		_ = s.Reset()
@@ -36,13 +39,13 @@ func (sv *server) handle(k kind, id peer.ID, s stream) {
 		decline(s, statusOverloaded, wait)
 		return
 	}
-	defer sv.leave(id)
+	defer sv.leave(client)
 	ctx, cancel := context.WithTimeout(sv.base, serveTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 
-	if err := sv.serve(ctx, k, s); err != nil {
+	if err := sv.serve(ctx, k, s, listed); err != nil {
 		sv.stats.aborted.Add(1)
 		sv.log.Debug("answer a peer", zap.Stringer("peer", id), zap.String("protocol", string(protocols[k])), zap.Error(err))
 		_ = s.Reset()
@@ -76,9 +79,12 @@ func decline(s stream, status byte, wait ...time.Duration) {
 // maxRequest is the size of each kind's largest request.
 var maxRequest = [kinds]int{rangeRequestSize, 36 + MaxKeys*merkle.KeySize, 36, 32, 34 + 2*maxShards, 36 + 2*maxShards}
 
+// errBusy: too many requests are being answered.
+var errBusy = errors.New("too many requests")
+
 // serve reads the request and answers it. An error means that the stream is to be
 // reset.
-func (sv *server) serve(ctx context.Context, k kind, s stream) error {
+func (sv *server) serve(ctx context.Context, k kind, s stream, listed bool) error {
 	if err := s.SetReadDeadline(time.Now().Add(requestTime)); err != nil {
 		return err
 	}
@@ -88,38 +94,57 @@ func (sv *server) serve(ctx context.Context, k kind, s stream) error {
 		err = m.end()
 	}
 	a := newAnswer(ctx, s, sv.bytes)
+	defer func() { sv.stats.servedBytes.Add(uint64(a.paced.sent)) }()
 	switch {
 	case errors.Is(err, errInvalid):
 		err = ErrRequest
 	case err != nil:
 		return fmt.Errorf("read request: %w", err)
+	case !sv.enter(listed):
+		err = errBusy
 	default:
+		defer sv.exit(listed)
 		err = sv.answer(ctx, k, request, a)
 	}
+	if err != nil && a.begun {
+		return err
+	}
+	count := sv.decline(k, a, err)
+	if err := a.flush(); err != nil {
+		return err
+	}
+	count.Add(1)
+	return nil
+}
+
+// decline answers with the status that an error means, where there is one, and says what
+// the answer counts as.
+func (sv *server) decline(k kind, a *answer, err error) (count *atomic.Uint64) {
+	pause := busyPause
 	switch {
 	case err == nil:
-		sv.stats.served.Add(1)
-	case a.begun:
-		return err
+		return &sv.stats.served
 	case errors.Is(err, ErrNotHeld):
-		sv.stats.servedEmpty.Add(1)
 		a.status(statusNotHeld)
+		return &sv.stats.servedEmpty
 	case errors.Is(err, ErrTooLarge):
-		sv.stats.servedEmpty.Add(1)
 		a.status(statusTooLarge)
+		return &sv.stats.servedEmpty
 	case errors.Is(err, ErrRequest):
-		sv.stats.malformed.Add(1)
 		a.status(statusBad)
+		return &sv.stats.malformed
+	case errors.Is(err, errBusy):
+		count = &sv.stats.limited
 	default:
 		// The source failed. It may do better later.
-		sv.stats.aborted.Add(1)
-		sv.log.Warn("serve a peer", zap.String("protocol", string(protocols[k])), zap.Error(err))
-		a.status(statusOverloaded)
-		a.write(binary.LittleEndian.AppendUint32(nil, uint32((time.Second).Milliseconds())))
+		count, pause = &sv.stats.aborted, time.Second
+		sv.told.Do(func() {
+			sv.log.Warn("serve a peer", zap.String("protocol", string(protocols[k])), zap.Error(err))
+		})
 	}
-	err = a.flush()
-	sv.stats.servedBytes.Add(uint64(a.paced.sent))
-	return err
+	a.status(statusOverloaded)
+	a.write(binary.LittleEndian.AppendUint32(nil, uint32(pause.Milliseconds())))
+	return count
 }
 
 func (sv *server) answer(ctx context.Context, k kind, request []byte, a *answer) error {
@@ -142,10 +167,13 @@ func (sv *server) answerRange(ctx context.Context, b []byte, a *answer) error {
 	if err != nil {
 		return err
 	}
-	req.MaxSize = min(req.MaxSize, MaxAnswer)
-	p, err := sv.src.ProveRange(ctx, block, req)
+	req.MaxSize = min(req.MaxSize, uint32(sv.most))
+	p, err := working(ctx, sv, func() (*merkle.Proof, error) { return sv.src.ProveRange(ctx, block, req) })
 	if err != nil {
 		return err
+	}
+	if p.Size() > MaxItem { // a single pair
+		return ErrTooLarge
 	}
 	a.proof(p)
 	return nil
@@ -157,9 +185,9 @@ func (sv *server) answerKeys(ctx context.Context, b []byte, a *answer) error {
 		return err
 	}
 	if len(keys) > 1 {
-		most = min(most, MaxAnswer)
+		most = min(most, sv.most)
 	}
-	p, err := sv.src.Prove(ctx, block, keys, most)
+	p, err := working(ctx, sv, func() (*merkle.Proof, error) { return sv.src.Prove(ctx, block, keys, most) })
 	if err != nil {
 		return err
 	}
@@ -175,7 +203,8 @@ func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
 	if err != nil {
 		return err
 	}
-	blocks, err := sv.src.Blocks(ctx, above, most)
+	most = min(most, sv.most)
+	blocks, err := working(ctx, sv, func() ([]Block, error) { return sv.src.Blocks(ctx, above, most) })
 	if err != nil {
 		return err
 	}
@@ -192,6 +221,9 @@ func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
 		if size += 4 + len(b); i > 0 && size > most {
 			break
 		}
+		if len(b) > MaxItem {
+			return ErrNotHeld // the first one: nobody would take it
+		}
 		a.ok()
 		a.message(b)
 	}
@@ -206,11 +238,11 @@ func (sv *server) answerItem(ctx context.Context, b []byte, a *answer) error {
 	var item []byte
 	err := ErrNotHeld
 	if sv.src != nil {
-		item, err = sv.src.Item(ctx, hash)
+		item, err = working(ctx, sv, func() ([]byte, error) { return sv.src.Item(ctx, hash) })
 	}
 	if errors.Is(err, ErrNotHeld) && sv.items != nil {
 		// Whatever keeps it from being read, it isn't here.
-		if kept, e := sv.items.Get(hash); e == nil {
+		if kept, e := working(ctx, sv, func() ([]byte, error) { return sv.items.Get(hash) }); e == nil {
 			item, err = kept, nil
 		}
 	}

@@ -178,18 +178,22 @@ func TestManyPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sv := testServer(Serve{State: Anyone}, books())
 		for i := range 2 * maxKnown {
-			if _, ok := sv.admit(kindKeys, peer.ID(string(rune(i)))); !ok {
+			wait, ok := sv.admit(kindKeys, string(rune(i)), false)
+			if !ok {
 				t.Fatal("closed")
 			}
 			if len(sv.users) > maxKnown {
 				t.Fatalf("%d peers are known", len(sv.users))
 			}
-			if sv.active == 1 {
-				sv.leave(peer.ID(string(rune(i))))
+			if wait == 0 {
+				sv.leave(string(rune(i)))
 			}
 		}
+		if wait, _ := sv.admit(kindKeys, "listed", true); wait > 0 {
+			t.Errorf("a listed peer is sent away for %v", wait)
+		}
 		time.Sleep(2 * time.Second)
-		if wait, _ := sv.admit(kindKeys, "late"); wait > 0 {
+		if wait, _ := sv.admit(kindKeys, "late", false); wait > 0 {
 			t.Errorf("a peer is sent away for %v, though the others have gone", wait)
 		}
 	})

@@ -267,23 +267,29 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 	}
 	given, size := 0, 0
 	for _, index := range q.indices {
-		shard, err := sv.shard(ctx, q.root, index)
+		var path justify.Justification
+		piece, err := working(ctx, sv, func() (piece []byte, err error) {
+			shard, err := sv.shard(ctx, q.root, index)
+			if err == nil && q.segment >= len(shard.Segments) {
+				err = ErrNotHeld
+			}
+			if err == nil {
+				piece, path = pieceOf(shard, q.segment)
+			}
+			return piece, err
+		})
 		if errors.Is(err, ErrNotHeld) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if q.segment >= len(shard.Segments) {
-			continue
-		}
-		piece, path := pieceOf(shard, q.segment)
 		a.ok()
 		a.message(binary.LittleEndian.AppendUint16(nil, index))
 		a.message(piece)
 		a.message(path.Append(nil))
 		given, size = given+1, size+len(piece)
-		if a.err != nil || given == q.most || size >= MaxAnswer {
+		if a.err != nil || given == q.most || size >= sv.most {
 			return nil
 		}
 	}

@@ -163,8 +163,9 @@ func (b *book) forgetOldBansLocked() {
 // standing is why nobody could be picked.
 type standing struct {
 	peers   int           // that may be asked for this kind, now or later
+	open    int           // of these: may yet have it
 	resting int           // of these: not now, they failed lately
-	busy    int           // of these: not now, they are overloaded, or have enough requests
+	busy    int           // not now either: they are overloaded, or have enough requests
 	free    time.Duration // until the first of the busy ones may be asked
 }
 
@@ -196,14 +197,19 @@ func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool)
 	return best.id, true
 }
 
-// standing counts the peers that a fetch may hope for.
-func (b *book) standing(k kind, trusted bool) (s standing) {
+// standing counts the peers that a fetch may hope for: those that haven't given their
+// last word.
+func (b *book) standing(k kind, trusted bool, final map[peer.ID]bool) (s standing) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	for _, r := range b.peers {
-		if r.askable(k, trusted, now) {
-			s.peers++
+		if !r.askable(k, trusted, now) {
+			continue
+		}
+		s.peers++
+		if !final[r.id] {
+			s.open++
 			switch {
 			case now.Before(r.resting) || r.probing:
 				s.resting++
@@ -343,14 +349,6 @@ func (r *record) rest(now time.Time) {
 // jitter gives half to one and a half of d.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(max(d, 1))
-}
-
-// counts says whether standing counts a peer.
-func (b *book) counts(id peer.ID, op operation) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	r := b.peers[id]
-	return r != nil && r.askable(op.kind, op.trusted, time.Now())
 }
 
 func (b *book) knows(id peer.ID) bool {

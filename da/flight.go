@@ -20,8 +20,8 @@ const (
 	// maxOverloaded is in how many rounds a fetch finds a peer overloaded before it ends.
 	// Nobody can keep a reader waiting for long by being busy.
 	maxOverloaded = 8
-	// patience is how long a peer may take before a caller's end of time is held
-	// against the peer.
+	// patience is how long a peer may take, at least, before a caller's end of time is
+	// held against the peer: else twice what is unusual.
 	patience = 250 * time.Millisecond
 )
 
@@ -261,27 +261,21 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		fl.away++
 		fl.busy = false
 	}
-	s := fl.book.standing(fl.op.kind, fl.op.trusted)
-	open := s.peers // peers that may yet have it
-	for id := range fl.final {
-		if fl.book.counts(id, fl.op) {
-			open--
-		}
-	}
+	s := fl.book.standing(fl.op.kind, fl.op.trusted, fl.final)
 	switch {
-	case open <= 0 && fl.said[outcomeTooLarge] > 0:
+	case s.open == 0 && fl.said[outcomeTooLarge] > 0:
 		return 0, ErrTooLarge
-	case open <= 0 && fl.said[outcomeNotHeld] > 0:
+	case s.open == 0 && fl.said[outcomeNotHeld] > 0:
 		return 0, ErrNotFound
 	case s.peers == 0 && fl.said[outcomeInvalid] == 0:
 		return 0, ErrNoPeers
-	case open <= 0:
+	case s.open == 0:
 		return 0, fl.unavailable(errors.New("no peer is left"))
-	case s.resting >= open:
+	case s.resting == s.open:
 		return 0, fl.unavailable(errors.New("peers failed lately"))
 	case fl.away >= maxOverloaded:
 		return 0, fl.unavailable(errors.New("peers are overloaded"))
-	case s.resting+s.busy >= open || fl.idle:
+	case s.resting+s.busy == s.open || fl.idle:
 		// Waiting doesn't count as a round, nor does finding all peers busy.
 		return s.free + jitter(max(fullPause, min(s.free, roundPause)/2)), nil
 	case fl.rounds == rounds-1:
@@ -311,7 +305,7 @@ func (f *fetcher) attempt(ctx context.Context, k kind, id peer.ID, ask func(cont
 	if how == outcomeFailed && ctx.Err() != nil {
 		// The answer isn't wanted any more. Where the caller's time ended, and it
 		// wasn't short, the peer is at fault.
-		if errors.Is(context.Cause(ctx), errSettled) || took < patience {
+		if errors.Is(context.Cause(ctx), errSettled) || took < max(patience, 2*f.usual[k].hedge()) {
 			how = outcomeLost
 		}
 	}

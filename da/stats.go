@@ -56,7 +56,7 @@ func (c *counters) stats() Stats {
 const (
 	hedgeUnknown = 30 * time.Millisecond // too little is known of usual durations: a few requests too many, once
 	hedgeLeast   = 25 * time.Millisecond
-	hedgeMost    = time.Second
+	hedgeMost    = 3 * time.Second // what a peer has to begin its answer
 )
 
 // durations are the last successful requests of a kind, for the time after which a

@@ -1,6 +1,7 @@
 package da
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -34,6 +35,14 @@ const (
 	maxInFlight = 6
 	// fullPause is how long a fetch waits where all peers have that many.
 	fullPause = 5 * time.Millisecond
+	// awakeEvery is how often a peer that gives nothing may end its rest by connecting: who
+	// connects again and again, and never answers, stays at rest.
+	awakeEvery = 10 * time.Second
+	// foundDemerit is what a peer that was found begins with: anybody can be found, so
+	// others are asked before it, for some minutes or until it has given answers.
+	foundDemerit = 3
+	// maxBans bounds the bans that are remembered.
+	maxBans = 4096
 	// refusedFor is how long a peer that doesn't serve something isn't asked for it.
 	refusedFor = 30 * time.Second
 )
@@ -67,6 +76,8 @@ type record struct {
 	failures int                     // in a row
 	failed   time.Time               // last
 	resting  time.Time               // not asked until then, after failures
+	awoken   time.Time               // last
+	useful   time.Time               // last: it gave something, or was new
 	busy     time.Time               // not asked until then, as it wished
 	probing  bool                    // after a rest, one request goes first
 	refused  [kinds]time.Time        // not asked for that until then
@@ -94,10 +105,17 @@ func newBook(banFor time.Duration, onBan func(peer.ID, error)) *book {
 func (b *book) add(id peer.ID, trusted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.addLocked(id, trusted)
+}
+
+func (b *book) addLocked(id peer.ID, trusted bool) {
 	r := b.peers[id]
 	if r == nil {
-		r = &record{id: id, banned: b.bans[id]}
+		r = &record{useful: time.Now(), id: id, banned: b.bans[id]}
 		b.peers[id] = r
+		if !trusted {
+			r.blame(time.Now(), foundDemerit)
+		}
 	}
 	r.trusted, r.found = r.trusted || trusted, r.found || !trusted
 }
@@ -126,8 +144,9 @@ func (b *book) forgetLocked(r *record) {
 func (b *book) awake(id peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if r := b.peers[id]; r != nil {
-		r.failures, r.resting, r.refused = 0, time.Time{}, [kinds]time.Time{}
+	now := time.Now()
+	if r := b.peers[id]; r != nil && (r.useful.After(r.awoken) || now.Sub(r.awoken) >= awakeEvery) {
+		r.awoken, r.failures, r.resting, r.refused = now, 0, time.Time{}, [kinds]time.Time{}
 	}
 }
 
@@ -156,6 +175,12 @@ func (b *book) forgetOldBansLocked() {
 	for id, until := range b.bans {
 		if now.After(until) {
 			delete(b.bans, id)
+		}
+	}
+	for len(b.bans) >= maxBans { // any: somebody makes up identities faster than bans end
+		for id := range b.bans {
+			delete(b.bans, id)
+			break
 		}
 	}
 }
@@ -256,10 +281,10 @@ func (r *record) blame(now time.Time, by float64) {
 }
 
 // seen takes a duration into the average. One that was given up counts only where it
-// is above the average: it would have taken longer.
+// is above the average, or what a new peer is taken for: it would have taken longer.
 func (r *record) seen(k kind, took time.Duration, whole bool) {
 	switch old := r.latency[k]; {
-	case !whole && took < old:
+	case !whole && took < cmp.Or(old, priorLatency):
 	case old == 0:
 		r.latency[k] = max(took, 1)
 	default:
@@ -301,7 +326,7 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 		r.blame(now, -1)
 		if how == outcomeGood {
 			r.seen(k, took, true)
-			r.misses[k] = 0
+			r.misses[k], r.useful = 0, now
 		} else {
 			r.misses[k]++
 		}
@@ -358,16 +383,43 @@ func (b *book) knows(id peer.ID) bool {
 	return r != nil && (r.trusted || r.found)
 }
 
-// found counts the peers of the local network.
-func (b *book) found() (count int) {
+// find makes a peer one that was found, of at most so many. Where there are as many, one
+// makes room (out): that is banned, or keeps failing; or, if it is wanted now, the one
+// that has been of no use for longest. False where there is no room.
+func (b *book) find(id peer.ID, most int, wanted bool) (out peer.ID, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now, count := time.Now(), 0
+	var worst *record
 	for _, r := range b.peers {
-		if r.found {
-			count++
+		if !r.found {
+			continue
+		}
+		count++
+		gone := now.Before(r.banned) || r.failures >= breakAfter
+		if (gone || wanted && r.inFlight == 0) && (worst == nil || r.useful.Before(worst.useful)) {
+			worst = r
 		}
 	}
-	return count
+	if count >= most {
+		if worst == nil {
+			return "", false
+		}
+		out, worst.found = worst.id, false
+		b.forgetLocked(worst)
+	}
+	b.addLocked(id, false)
+	return out, true
+}
+
+// unreachable says that a peer that was found isn't there.
+func (b *book) unreachable(id peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r := b.peers[id]; r != nil {
+		r.failures = max(r.failures, breakAfter)
+		r.rest(time.Now())
+	}
 }
 
 // banned counts the bans in force.

@@ -566,3 +566,22 @@ func TestRestingPeersThatSaidNo(t *testing.T) {
 		}
 	})
 }
+
+// A peer that connects again and again, and never answers, is left alone all the same.
+func TestConnectingIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, net := newFake(t, map[peer.ID]behaviour{"a": silent})
+		for range 50 {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			if err := fetchOne(ctx, n, 1); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("got %v", err)
+			}
+			cancel()
+			n.book.awake("a")
+			time.Sleep(50 * time.Millisecond)
+		}
+		if got := net.times("a"); got > 15 {
+			t.Errorf("asked %d times", got)
+		}
+	})
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 )
 
@@ -87,7 +88,9 @@ func newIdentity(path string) (crypto.PrivKey, error) {
 // Limits of the host. Streams of one peer are bounded above what it may have at work
 // (Serve.PerPeer), so that it is told so rather than cut off.
 const (
-	maxPeers       = 256 // connections from outside are closed down to three quarters of it
+	maxPeers       = 256 // connections are closed down to three quarters of it, but for listed peers
+	maxStrangers   = 256 // connections of peers that aren't listed, from outside
+	maxInbound     = 384
 	maxPeerConns   = 8
 	maxPeerStreams = 128
 	maxHostMemory  = 512 << 20
@@ -98,7 +101,7 @@ func resources() rcmgr.Limiter {
 	libp2p.SetDefaultServiceLimits(&limits)
 	partial := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
-			Conns: 2 * maxPeers, ConnsInbound: maxPeers, ConnsOutbound: maxPeers,
+			Conns: maxInbound + maxPeers, ConnsInbound: maxInbound, ConnsOutbound: maxPeers,
 			Streams: 16 * maxPeers, StreamsInbound: 8 * maxPeers, StreamsOutbound: 8 * maxPeers,
 			Memory: maxHostMemory,
 		},
@@ -120,7 +123,7 @@ func resources() rcmgr.Limiter {
 }
 
 // newHost makes a host: QUIC and TCP, TLS or noise, no relay, no hole punching, no
-// address discovery.
+// address discovery. It doesn't listen yet.
 func newHost(c *Config, g *gater) (host.Host, error) {
 	key, err := identity(c.Identity)
 	if err != nil {
@@ -130,16 +133,12 @@ func newHost(c *Config, g *gater) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(maxPeers*3/4, maxPeers, connmgr.WithGracePeriod(time.Minute))
+	conns, err := connmgr.NewConnManager(maxPeers*3/4, maxPeers, connmgr.WithGracePeriod(20*time.Second))
 	if err != nil {
 		return nil, errors.Join(err, manager.Close())
 	}
-	listen := libp2p.NoListenAddrs
-	if len(c.Listen) > 0 {
-		listen = libp2p.ListenAddrStrings(c.Listen...)
-	}
 	h, err := libp2p.New(
-		libp2p.Identity(key), listen,
+		libp2p.Identity(key), libp2p.NoListenAddrs,
 		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.ResourceManager(manager), libp2p.ConnectionManager(conns), libp2p.ConnectionGater(g),
 		libp2p.DisableRelay(), libp2p.ForceReachabilityPublic(), libp2p.DisableIdentifyAddressDiscovery(),
@@ -149,6 +148,22 @@ func newHost(c *Config, g *gater) (host.Host, error) {
 		return nil, errors.Join(err, conns.Close(), manager.Close())
 	}
 	return h, nil
+}
+
+// listen has a host listen. It does so once it answers: who comes before is told that it
+// doesn't know the protocols.
+func listen(h host.Host, addresses []string) error {
+	if len(addresses) == 0 {
+		return nil
+	}
+	all := make([]ma.Multiaddr, len(addresses))
+	for i, text := range addresses {
+		var err error
+		if all[i], err = ma.NewMultiaddr(text); err != nil {
+			return fmt.Errorf("listen %q: %w", text, err)
+		}
+	}
+	return h.Network().Listen(all...)
 }
 
 // unsupported marks the errors that say that a peer doesn't know a protocol.

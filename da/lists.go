@@ -140,8 +140,16 @@ func (n *Node) AddPeer(address string) error {
 // useLocked makes lists those of the node. dropped are those who were peers and are on
 // no list any more.
 func (n *Node) useLocked(l *lists) (dropped map[peer.ID]bool) {
-	n.gater.lists.Store(l)
+	before := n.gater.lists.Swap(l)
 	dropped = map[peer.ID]bool{}
+	for id := range before.allowed {
+		if !l.knows(id) {
+			n.host.ConnManager().Unprotect(id, protection)
+		}
+	}
+	for id := range l.allowed {
+		n.host.ConnManager().Protect(id, protection)
+	}
 	for id, k := range n.keepers {
 		addrs, static := l.static[id]
 		if static && slices.EqualFunc(addrs, k.addrs, ma.Multiaddr.Equal) {
@@ -153,7 +161,9 @@ func (n *Node) useLocked(l *lists) (dropped map[peer.ID]bool) {
 		if static {
 			continue // at other addresses
 		}
-		n.host.ConnManager().Unprotect(id, protection)
+		if !l.allowed[id] {
+			n.host.ConnManager().Unprotect(id, protection)
+		}
 		if gone := n.book.drop(id); gone && !l.knows(id) {
 			dropped[id] = true
 		}
@@ -174,15 +184,32 @@ type keeper struct {
 
 // connected is told of each connection.
 func (n *Node) connected(_ network.Network, c network.Conn) {
-	if n.gater.admits(c) {
-		n.book.awake(c.RemotePeer())
-		return
-	}
-	// It was let in by lists that have changed since, or before a ban; or the host was
-	// given, and hasn't this gater.
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.closed {
-		n.wg.Go(func() { _ = c.Close() })
+	switch id := c.RemotePeer(); {
+	case n.closed:
+		return
+	case !n.gater.admits(c):
+		// It was let in by lists that have changed since, or before a ban; or the host
+		// was given, and hasn't this gater.
+	case n.gater.lists.Load().knows(id) || !n.tooMany(c):
+		n.book.awake(id)
+		return
 	}
+	n.wg.Go(func() { _ = c.Close() })
+}
+
+// tooMany says whether a stranger's connection is one too many: there is always room for
+// listed peers.
+func (n *Node) tooMany(c network.Conn) bool {
+	if c.Stat().Direction != network.DirInbound {
+		return false
+	}
+	l, strangers := n.gater.lists.Load(), 0
+	for _, other := range n.host.Network().Conns() {
+		if other.Stat().Direction == network.DirInbound && !l.knows(other.RemotePeer()) {
+			strangers++
+		}
+	}
+	return strangers > n.strangers
 }

@@ -69,17 +69,18 @@ type Config struct {
 
 // Node is a member of the network. It is safe for concurrent use.
 type Node struct {
-	config Config
-	log    *zap.Logger
-	host   host.Host
-	own    bool // the host is the node's
-	book   *book
-	gater  *gater
-	fetch  *fetcher
-	serve  *server
-	stats  *counters
-	mdns   mdns.Service
-	notify *network.NotifyBundle
+	config    Config
+	log       *zap.Logger
+	host      host.Host
+	own       bool // the host is the node's
+	book      *book
+	gater     *gater
+	fetch     *fetcher
+	serve     *server
+	stats     *counters
+	mdns      mdns.Service
+	strangers int // connections of theirs from outside, at most
+	notify    *network.NotifyBundle
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -100,7 +101,7 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	setDefault(&config.Answer, 3*time.Second)
 	setDefault(&config.MinRate, 64<<10)
 	setDefault(&config.BanFor, time.Hour)
-	n := &Node{config: config, log: config.Log, stats: &counters{}, keeps: make(chan struct{}, keepsAtATime), keepers: map[peer.ID]*keeper{}}
+	n := &Node{config: config, log: config.Log, stats: &counters{}, strangers: maxStrangers, keeps: make(chan struct{}, keepsAtATime), keepers: map[peer.ID]*keeper{}}
 	if n.log == nil {
 		n.log = zap.NewNop()
 	}
@@ -132,6 +133,11 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	n.serve.lists = func() bool { return len(n.gater.lists.Load().allowed) > 0 }
 	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }
 	n.start(l)
+	if n.own {
+		if err := listen(n.host, config.Listen); err != nil {
+			return nil, fmt.Errorf("da: %w", errors.Join(err, n.Close()))
+		}
+	}
 	if config.MDNS {
 		n.mdns = mdns.NewMdnsService(n.host, "_accessor._udp", found{n, base})
 		if err := n.mdns.Start(); err != nil {

@@ -35,7 +35,9 @@ func (n *Node) keepConnectedLocked(info peer.AddrInfo) {
 		for ctx.Err() == nil {
 			if n.host.Network().Connectedness(info.ID) == network.Connected {
 				pause = connectPause
-			} else if err := n.connect(ctx, info); err != nil {
+			} else {
+				// If it is still connected then, the pause is short again.
+				_ = n.connect(ctx, info)
 				pause = min(2*pause, connectPauseMx)
 			}
 			select {
@@ -58,23 +60,42 @@ type found struct {
 	base context.Context
 }
 
-// maxFound bounds the peers from the local network, which anybody there can make up.
-const maxFound = 64
+const (
+	// maxFound bounds the peers that were found: anybody can be.
+	maxFound = 64
+	// maxFoundAddrs bounds the addresses of each.
+	maxFoundAddrs = 16
+)
 
 // HandlePeerFound asks the peer from now on.
 func (f found) HandlePeerFound(info peer.AddrInfo) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	if f.n.closed || info.ID == f.n.host.ID() || !f.n.gater.peer(info.ID) || f.n.book.knows(info.ID) || f.n.book.found() >= maxFound {
+	if !f.n.findLocked(info, false) {
 		return
 	}
-	f.n.host.Peerstore().AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
-	f.n.book.add(info.ID, false)
 	f.n.wg.Go(func() {
-		if err := f.n.connect(f.base, info); err != nil {
+		if err := f.n.connect(f.base, info); err != nil && f.base.Err() == nil {
+			f.n.book.unreachable(info.ID)
 			f.n.log.Debug("connect with a peer found by mDNS", zap.Stringer("peer", info.ID), zap.Error(err))
 		}
 	})
+}
+
+// findLocked takes in a peer that was found; wanted says that it is to be asked now. False
+// where it is known, may not be connected with, or there is no room for it.
+func (n *Node) findLocked(info peer.AddrInfo, wanted bool) bool {
+	if n.closed || info.ID == n.host.ID() || !n.gater.peer(info.ID) || n.book.knows(info.ID) {
+		return false
+	}
+	out, ok := n.book.find(info.ID, maxFound, wanted)
+	if out != "" && n.keepers[out] == nil {
+		n.host.Peerstore().ClearAddrs(out)
+	}
+	if ok {
+		n.host.Peerstore().AddAddrs(info.ID, info.Addrs[:min(len(info.Addrs), maxFoundAddrs)], peerstore.PermanentAddrTTL)
+	}
+	return ok
 }
 
 // PeerInfo is what a node knows of a peer that it asks.

@@ -3,49 +3,15 @@ package da
 import (
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/x/simlibp2p"
-	"github.com/marcopolo/simnet"
 
 	"accessor/da/datest"
+	"accessor/da/datest/sim"
 	"accessor/state/merkle"
 )
-
-// noRace skips a test under the race detector. Go 1.26's runtime gives all timers of a
-// bubble one context of the detector, and runs those that are due already from several
-// threads at a time (maybeRunChan): with the many timers of libp2p that crashes now and
-// then.
-func noRace(t *testing.T) {
-	t.Helper()
-	if raceEnabled {
-		t.Skip("libp2p in a bubble, under the race detector")
-	}
-}
-
-// simulated gives hosts on libp2p's simulated network: 20 ms from one to another,
-// 20 Mbit/s.
-func simulated(t *testing.T, count int) []host.Host {
-	t.Helper()
-	link := simnet.LinkSettings{BitsPerSecond: 20 * simlibp2p.OneMbps}
-	net, meta, err := simlibp2p.SimpleLibp2pNetwork([]simlibp2p.NodeLinkSettingsAndCount{{
-		LinkSettings: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, Count: count,
-	}}, simnet.StaticLatency(20*time.Millisecond), simlibp2p.NetworkSettings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	net.Start()
-	t.Cleanup(func() {
-		for _, h := range meta.Nodes {
-			_ = h.Close()
-		}
-		net.Close()
-	})
-	return meta.Nodes
-}
 
 func address(t *testing.T, h host.Host) string {
 	t.Helper()
@@ -59,9 +25,8 @@ func address(t *testing.T, h host.Host) string {
 // A node takes the host it is given, and all works on a network in virtual time: with
 // a liar, and one whose answers take ten seconds.
 func TestSimulatedNetwork(t *testing.T) {
-	noRace(t)
-	synctest.Test(t, func(t *testing.T) {
-		hosts := simulated(t, 5)
+	sim.Test(t, func(t *testing.T, network *sim.Network) {
+		hosts := network.Hosts(t, 5)
 		slow := *books()
 		slow.delay = 10 * time.Second
 		liar := lying{library: books(), keys: func(p *merkle.Proof) { p.Nodes[0][9] ^= 1 }}
@@ -105,15 +70,14 @@ func TestSimulatedNetwork(t *testing.T) {
 
 // A node that breaks the protocol on a real stream is banned; one that is silent isn't.
 func TestLyingHost(t *testing.T) {
-	noRace(t)
 	manners := map[string]datest.Manner{"silence": datest.Silent}
 	for _, lie := range datest.Lies {
 		manners[lie.Name] = datest.Telling(lie)
 	}
 	for name, manner := range manners {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				hosts := simulated(t, 3)
+			sim.Test(t, func(t *testing.T, network *sim.Network) {
+				hosts := network.Hosts(t, 3)
 				config := Config{Serve: Serve{State: Anyone}}
 				config.Host = hosts[1]
 				newNode(t, config, books())

@@ -64,14 +64,30 @@ func Breaking(s network.Stream, answer []byte) {
 func Resetting(s network.Stream, _ []byte) { _ = s.Reset() }
 
 // Host gives what its node answers over in a manner: so a node that breaks the protocol
-// is made of an honest one. Requests are not changed.
+// is made of an honest one. Requests are not changed. Without a manner it is honest.
 type Host struct {
 	host.Host
 	Manner Manner
 }
 
+// Network gives nodes their hosts, each at a place of its own, a number.
+type Network interface {
+	// Host makes the host of a place, with the same identity and address each time. The
+	// one that was there before is closed.
+	Host(place int) (Host, error)
+	// Vanish has a place reach nobody, and nobody it, until its next host is made: others
+	// aren't told, as if its machine had lost its power.
+	Vanish(place int)
+	// Divide has places on different sides not reach each other. Those on none reach all.
+	Divide(sides [][]int)
+}
+
 // SetStreamHandler implements host.Host.
 func (h Host) SetStreamHandler(id protocol.ID, f network.StreamHandler) {
+	if h.Manner == nil {
+		h.Host.SetStreamHandler(id, f)
+		return
+	}
 	h.Host.SetStreamHandler(id, func(s network.Stream) { f(&stream{Stream: s, manner: h.Manner}) })
 }
 

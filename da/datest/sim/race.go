@@ -1,5 +1,5 @@
 //go:build race
 
-package da
+package sim
 
 const raceEnabled = true

@@ -267,6 +267,10 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		return 0, ErrTooLarge
 	case s.open == 0 && fl.said[outcomeNotHeld] > 0:
 		return 0, ErrNotFound
+	case fl.op.kind == kindBlocks && fl.said[outcomeNotHeld] > 0:
+		// At the end of each branch there are no more. Who asks for blocks comes again, and
+		// a peer that is down mustn't hide what the others will say of the other branches.
+		return 0, ErrNotFound
 	case s.peers == 0 && fl.said[outcomeInvalid] == 0:
 		return 0, ErrNoPeers
 	case s.open == 0:

@@ -159,6 +159,29 @@ func TestBlame(t *testing.T) {
 	client.Blame("nonsense", errors.New("x"))
 }
 
+// At the end of a branch a peer that is gone doesn't keep a reader from learning that
+// there are no more blocks: it is the same whatever that peer would say. A state's key is
+// another matter.
+func TestNoMoreBlocks(t *testing.T) {
+	server, client := pair(t, overQUIC, empty{})
+	gone := newNode(t, Config{Listen: []string{overQUIC}}, nil)
+	if err := errors.Join(client.AddPeer(gone.Addrs()[0]), gone.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.FetchBlocks(t.Context(), books().at.Hash, 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if err := fetches()["keys"](t.Context(), client); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a key: got %v", err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.FetchBlocks(t.Context(), books().at.Hash, 0); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("with both gone: got %v", err)
+	}
+}
+
 func TestGater(t *testing.T) {
 	known := newNode(t, Config{}, nil)
 	stranger := newNode(t, Config{}, nil)

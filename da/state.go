@@ -149,8 +149,8 @@ func badProof(err error) error {
 // Nobody can tell here who made a block: a header's seal is for the chain's validators
 // to judge. Nor is the posterior root checked: whoever imports the block does that, and
 // calls Blame where it's wrong. So only peers of the configuration are asked.
-// ErrNotFound: none knows the block, or anything above it. Other errors: as of
-// FetchKeys.
+// ErrNotFound: none of those that can be asked knows the block, or anything above it.
+// Other errors: as of FetchKeys.
 func (n *Node) FetchBlocks(ctx context.Context, above forks.Hash, most int) ([]Block, error) {
 	if most <= 0 || most > MaxAnswer {
 		most = MaxAnswer

@@ -100,6 +100,9 @@ type Options struct {
 	Peers func() Peers
 	// Items are where items are got by their hash, and put. Default: there are none.
 	Items Items
+	// Erasure is where work packages are encoded, and put together from shards. Default:
+	// there are no such routes.
+	Erasure Erasure
 	// BodyTime is how long a body may take beside the second that each MiB of it may.
 	// Default 10 s.
 	BodyTime time.Duration

@@ -96,6 +96,7 @@ var kinds = map[string]kind{
 	"prior-root":             {422, "The prior root is not the parent's root"},
 	"slot-order":             {422, "The slot is not above the parent's"},
 	"invalid-anchor":         {422, "The anchor can't be used"},
+	"bad-encoding":           {422, "Whoever encoded the item did it wrongly"},
 	"locked":                 {423, "The slot is locked"},
 	"reserved":               {423, "The slot is reserved for another's draft"},
 	"too-many-requests":      {429, "Too many requests of this client"},
@@ -113,7 +114,7 @@ var kinds = map[string]kind{
 	"no-store":               {503, "The store is empty"},
 	"not-ready":              {503, "Not ready"},
 	"closing":                {503, "The server is stopping"},
-	"out-of-space":           {507, "No space left for blocks"},
+	"out-of-space":           {507, "No space left"},
 }
 
 // fault is an error of this package: its problem.
@@ -162,6 +163,8 @@ var kindOf = []struct {
 }{
 	{state.ErrNotFetched, "not-fetched"}, // whatever peers said beside
 	{ErrUnknownItem, "unknown-item"},
+	{ErrEncoding, "bad-encoding"},
+	{ErrWrongShard, "bad-body"},
 	{state.ErrPartial, "partial"},
 	{state.ErrBadName, "bad-block-id"},
 	{state.ErrAmbiguous, "ambiguous-block"},

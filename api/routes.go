@@ -39,7 +39,7 @@ func (rt *route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // routes is the table of all routes. Another group of routes joins it here.
 func (s *Server) routes() []route {
 	return slices.Concat(
-		blockRoutes(), importRoutes(), anchorRoutes(), stateRoutes(), draftRoutes(), lockRoutes(), eventRoutes(), s.itemRoutes(), s.serviceRoutes(),
+		blockRoutes(), importRoutes(), anchorRoutes(), stateRoutes(), draftRoutes(), lockRoutes(), eventRoutes(), s.itemRoutes(), s.erasureRoutes(), s.serviceRoutes(),
 	)
 }
 

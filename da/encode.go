@@ -166,3 +166,24 @@ func (c *collection) takeKept(ctx context.Context) {
 		}
 	}
 }
+
+// Shard puts a shard of the spec together from its parts as they travel: the shard of the
+// bundle, those of all segments one after another, and the co-path in its wire form.
+// They are not copied. It is not checked yet. Errors: ErrRequest, justify.ErrWrong,
+// justify.ErrFormat.
+func (s Spec) Shard(bundle, segments, path []byte) (Shard, error) {
+	code, err := s.code()
+	if err != nil {
+		return Shard{}, err
+	}
+	size, count := code.ShardSize(justify.SegmentSize), s.Exported+s.pages()
+	if len(segments) != count*size {
+		return Shard{}, fmt.Errorf("%w: %d bytes of shards of %d segments, %d each", justify.ErrWrong, len(segments), count, size)
+	}
+	sh := Shard{Bundle: bundle}
+	for one := range slices.Chunk(segments, size) {
+		sh.Segments = append(sh.Segments, one)
+	}
+	sh.Path, err = justify.Parse(path, 0)
+	return sh, err
+}

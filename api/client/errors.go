@@ -53,6 +53,7 @@ const (
 	ErrPriorRoot            Kind = "prior-root"
 	ErrSlotOrder            Kind = "slot-order"
 	ErrInvalidAnchor        Kind = "invalid-anchor"
+	ErrBadEncoding          Kind = "bad-encoding"
 	ErrLocked               Kind = "locked"
 	ErrReserved             Kind = "reserved"
 	ErrTooManyRequests      Kind = "too-many-requests"

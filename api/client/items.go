@@ -13,16 +13,7 @@ const MaxItem = 16 << 20
 // checked: from the sidecar's store, else from its peers. Errors: ErrUnknownItem where
 // nobody has it, ErrNotFetched where peers could not be asked, among others.
 func (c *Client) Item(ctx context.Context, hash Hash) ([]byte, error) {
-	k, err := c.do(ctx, &request{method: "GET", path: itemPath(hash), accept: typeBinary})
-	if err != nil {
-		return nil, err
-	}
-	if !k.head.binary() || k.head.status != 200 {
-		err := badAnswer("status %d with %.80q, want an item", k.head.status, k.head.media)
-		k.end(err)
-		return nil, err
-	}
-	item, err := k.body(nil, min(MaxItem, k.c.most))
+	item, err := c.octets(ctx, itemPath(hash), MaxItem)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,12 @@ type Peers struct {
 
 	// Items written in the background, failed writes, and those left out.
 	StoredItems, StoreErrors, StoreSkipped uint64
+
+	Shards     int   // erasure-coded ones that are kept
+	ShardBytes int64 // that they take
+	// Shards for which there was no room, and those that went: their files were damaged,
+	// or they made room for others.
+	ShardsRefused, ShardsDamaged, ShardsAged uint64
 }
 
 // peerFigure is one figure of the network, or of a partial store.
@@ -75,6 +81,12 @@ func peerFigures() (list []peerFigure[Peers]) {
 	counters("peers_items_total", "Fetched items that were to be kept: stored, failed to be written, skipped because too many were being written.", map[string]func(*Peers) uint64{
 		"stored": func(p *Peers) uint64 { return p.StoredItems }, "failed": func(p *Peers) uint64 { return p.StoreErrors },
 		"skipped": func(p *Peers) uint64 { return p.StoreSkipped },
+	})
+	add(prometheus.GaugeValue, desc("shards", "Erasure-coded shards that are kept."), func(p *Peers) float64 { return float64(p.Shards) })
+	add(prometheus.GaugeValue, desc("shards_bytes", "Bytes that they take."), func(p *Peers) float64 { return float64(p.ShardBytes) })
+	counter("shards_refused_total", "Shards for which there was no room.", func(p *Peers) uint64 { return p.ShardsRefused })
+	counters("shards_removed_total", "Shards that went: aged made room for others, damaged had a file that was.", map[string]func(*Peers) uint64{
+		"aged": func(p *Peers) uint64 { return p.ShardsAged }, "damaged": func(p *Peers) uint64 { return p.ShardsDamaged },
 	})
 	return list
 }

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"accessor/api"
 	"accessor/da"
 	"accessor/da/items"
+	"accessor/da/justify"
+	"accessor/da/shards"
 	"accessor/forks"
 	"accessor/state"
 )
@@ -37,13 +40,7 @@ func (i itemSource) Fetch(ctx context.Context, hash forks.Hash) ([]byte, error) 
 		return nil, fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
 	}
 	item, err := p.FetchItem(ctx, hash)
-	switch {
-	case errors.Is(err, da.ErrNotFound):
-		return nil, fmt.Errorf("%w: %w", api.ErrUnknownItem, err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", state.ErrNotFetched, err)
-	}
-	return bytes.Clone(item), nil // others have been given the same one
+	return bytes.Clone(item), fetchError(err) // others have been given the same one
 }
 
 // Put implements api.Items.
@@ -59,6 +56,124 @@ func (i itemSource) Put(_ context.Context, hash forks.Hash, item []byte) error {
 	switch {
 	case errors.Is(err, items.ErrBudget):
 		return fmt.Errorf("%w: %w", state.ErrTooLarge, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: %w", state.ErrNoSpace, err)
+	}
+	return err
+}
+
+// erasureSource gives the API erasure-coded items, as itemSource gives others.
+type erasureSource struct{ s *service }
+
+var _ api.Erasure = erasureSource{}
+
+// node gives the node. Error: state.ErrNotFetched where there is none yet.
+func (e erasureSource) node() (*peering, error) {
+	p := e.s.node.Load()
+	if p == nil {
+		return nil, fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
+	}
+	return p, nil
+}
+
+func specOf(s api.ErasureSpec) da.Spec {
+	return da.Spec{
+		Root: s.ErasureRoot, Shards: s.Shards, Length: s.BundleLength, Hash: s.BundleHash,
+		Exported: s.Segments, SegmentsRoot: s.SegmentsRoot,
+	}
+}
+
+// Encode implements api.Erasure.
+func (e erasureSource) Encode(_ context.Context, n int, bundle, segments []byte, keep []int) (api.ErasureSpec, error) {
+	spec, all, err := da.Encode(n, bundle, slices.Collect(slices.Chunk(segments, justify.SegmentSize)))
+	if err != nil {
+		return api.ErasureSpec{}, err
+	}
+	if len(keep) > 0 {
+		p, err := e.node()
+		if err != nil {
+			return api.ErasureSpec{}, err
+		}
+		kept := make(map[int]da.Shard, len(keep))
+		for _, i := range keep {
+			kept[i] = all[i]
+		}
+		if err := p.PutShards(spec, kept); err != nil {
+			return api.ErasureSpec{}, keepError(err)
+		}
+	}
+	return api.ErasureSpec{
+		ErasureRoot: spec.Root, Shards: spec.Shards, BundleLength: spec.Length, BundleHash: spec.Hash,
+		SegmentsRoot: spec.SegmentsRoot, Segments: spec.Exported,
+	}, nil
+}
+
+// Bundle implements api.Erasure.
+func (e erasureSource) Bundle(ctx context.Context, spec api.ErasureSpec) ([]byte, error) {
+	p, err := e.node()
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.FetchErasure(ctx, specOf(spec))
+	return b, fetchError(err)
+}
+
+// Segment implements api.Erasure.
+func (e erasureSource) Segment(ctx context.Context, spec api.ErasureSpec, i int) ([]byte, error) {
+	p, err := e.node()
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.FetchSegment(ctx, specOf(spec), i)
+	return b, fetchError(err)
+}
+
+// Shard implements api.Erasure.
+func (e erasureSource) Shard(root forks.Hash, index int) (api.ErasureShard, error) {
+	p, err := e.node()
+	if err != nil {
+		return api.ErasureShard{}, err
+	}
+	sh, err := p.Shard(root, index)
+	if err != nil {
+		return api.ErasureShard{}, fmt.Errorf("%w: %w", api.ErrUnknownItem, err)
+	}
+	return api.ErasureShard{Bundle: sh.Bundle, Segments: slices.Concat(sh.Segments...), Justification: sh.Path.Append(nil)}, nil
+}
+
+// PutShard implements api.Erasure.
+func (e erasureSource) PutShard(_ context.Context, spec api.ErasureSpec, index int, shard api.ErasureShard) error {
+	p, err := e.node()
+	if err != nil {
+		return err
+	}
+	sh, err := specOf(spec).Shard(shard.Bundle, shard.Segments, shard.Justification)
+	if err == nil {
+		err = p.PutShard(specOf(spec), index, sh)
+	}
+	return keepError(err)
+}
+
+// fetchError is the API's of what the node could not fetch.
+func fetchError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, da.ErrNotFound):
+		return fmt.Errorf("%w: %w", api.ErrUnknownItem, err)
+	case errors.Is(err, da.ErrEncoding):
+		return fmt.Errorf("%w: %w", api.ErrEncoding, err)
+	}
+	return fmt.Errorf("%w: %w", state.ErrNotFetched, err)
+}
+
+// keepError is the API's of a shard that isn't kept.
+func keepError(err error) error {
+	switch {
+	case errors.Is(err, justify.ErrWrong), errors.Is(err, justify.ErrIndex), errors.Is(err, justify.ErrFormat):
+		return fmt.Errorf("%w: %w", api.ErrWrongShard, err)
+	case errors.Is(err, shards.ErrBudget):
+		return fmt.Errorf("%w (da.shards_budget): %w", state.ErrNoSpace, err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%w: %w", state.ErrNoSpace, err)
 	}

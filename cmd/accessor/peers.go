@@ -18,15 +18,17 @@ import (
 	"accessor/cmd/accessor/config"
 	"accessor/da"
 	"accessor/da/items"
+	"accessor/da/shards"
 	"accessor/forks"
 	"accessor/peers"
 	"accessor/state"
 )
 
-// peering is a store's node, with the items that it keeps.
+// peering is a store's node, with the items and shards that it keeps.
 type peering struct {
 	*da.Node
-	items *items.Store // nil where none are kept
+	items  *items.Store  // nil where none are kept
+	shards *shards.Store // likewise
 }
 
 // openNode makes the node of a store, which serves from it as the configuration says,
@@ -44,12 +46,19 @@ func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log
 			return nil, fmt.Errorf("items: %w", err)
 		}
 	}
+	if c.DA.ShardsBudget > 0 {
+		var err error
+		opts := shards.Options{Budget: int64(c.DA.ShardsBudget), Keep: time.Duration(c.DA.ShardsKeep)}
+		if cfg.Shards, err = shards.Open(filepath.Join(dir, "shards"), opts); err != nil {
+			return nil, fmt.Errorf("shards: %w", err)
+		}
+	}
 	node, err := da.New(context.Background(), *cfg, peers.NewSource(acc, asPeer))
 	if err != nil {
 		return nil, configError(err) // what to listen on, or its identity
 	}
 	fetcher.Use(node)
-	p := &peering{node, cfg.Items}
+	p := &peering{node, cfg.Items, cfg.Shards}
 	log.Info("peers", zap.String("id", node.ID()), zap.Strings("addresses", p.addresses()), zap.Int("asked", len(cfg.Peers)))
 	return p, nil
 }
@@ -148,6 +157,11 @@ func (s *service) peerStats() (p metrics.Peers, ok bool) {
 	p.Served, p.ServedEmpty, p.Refused, p.Limited = st.Served, st.ServedEmpty, st.Refused, st.Limited
 	p.Malformed, p.Aborted, p.ServedBytes = st.Malformed, st.Aborted, st.ServedBytes
 	p.StoredItems, p.StoreErrors, p.StoreSkipped = st.StoredItems, st.StoreErrors, st.StoreSkipped
+	if node.shards != nil {
+		kept := node.shards.Stats()
+		p.Shards, p.ShardBytes = kept.Shards, kept.Bytes
+		p.ShardsRefused, p.ShardsDamaged, p.ShardsAged = kept.Refused, kept.Damaged, kept.Aged
+	}
 	return p, true
 }
 

@@ -224,7 +224,7 @@ func (s *service) makeHandler() error {
 		Observer: api.Observer{Route: s.metrics.Route, Refused: s.metrics.Refused},
 	}
 	if s.config.DA.On() {
-		opts.Peers, opts.Items = s.whoAmong, itemSource{s}
+		opts.Peers, opts.Items, opts.Erasure = s.whoAmong, itemSource{s}, erasureSource{s}
 	}
 	for _, r := range api.Refusals() {
 		s.metrics.Refusable(r.Limit, r.Kind)

@@ -111,6 +111,9 @@ type DA struct {
 	Fill        bool     `key:"fill" doc:"where only a part of the state is here, fetch the rest in the background, then the blocks since"`
 	Follow      bool     `key:"follow" doc:"take in the blocks that peers have, again and again"`
 	ItemsBudget Size     `key:"items_budget" doc:"space for fetched items, in peers/items of the store's directory; 0: none are kept"`
+
+	ShardsBudget Size     `key:"shards_budget" doc:"space for shards of work packages that were put here, in peers/shards of the store's directory; when it is full, more are refused; 0: none are kept"`
+	ShardsKeep   Duration `key:"shards_keep" doc:"time that a shard is kept at least, before it makes room for others; 0s for ever"`
 }
 
 // On says whether there is anything to do with others.
@@ -180,6 +183,7 @@ func Default(runtimeDir string) Config {
 		DA: DA{
 			Listen: []string{"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4001"}, Peers: []string{},
 			ServeState: "listed", ServeItems: "anyone", Allow: []string{}, Deny: []string{}, Fill: true, ItemsBudget: 1 << 30,
+			ShardsBudget: 1 << 30, ShardsKeep: 28 * 24 * 3600 * second,
 		},
 		Items:   access.DefaultTable().Config(),
 		Sockets: []Socket{socket},

@@ -70,12 +70,12 @@ func ParseTrust(text string) (b forks.Block, err error) {
 	return b, nil
 }
 
-// PeersDir is the folder in a store's directory with what is of its node: identity and
-// items.
+// PeersDir is the folder in a store's directory with what is of its node: identity,
+// items and shards.
 func (c *Config) PeersDir() string { return filepath.Join(c.Data, "peers") }
 
-// Node gives the settings of the node. Its Items, and the folder of its identity, are
-// the caller's to open and make.
+// Node gives the settings of the node. Its Items and Shards, and the folder of its
+// identity, are the caller's to open and make.
 func (c *Config) Node() *da.Config {
 	d := &c.DA
 	out := &da.Config{

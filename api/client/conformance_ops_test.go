@@ -25,7 +25,7 @@ type operation struct {
 
 // arguments are those of all operations. Byte strings are in hex.
 type arguments struct {
-	At, From, To, Key, Prefix, Parent, Owner, Draft, Value, Block, Pin, Events, Scan, Socket, Proof string
+	At, From, To, Key, Prefix, Parent, Owner, Draft, Value, Block, Pin, Events, Scan, Socket, Proof, Item string
 
 	Hash, Root            client.Hash
 	PostRoot, Commit      *client.Hash
@@ -109,6 +109,18 @@ func init() {
 		"prove": doneBy(doProve), "check_proof": doneBy(doCheckProof),
 		"locks":       func(ctx context.Context, o *operation) (any, error) { return o.c.Locks(ctx) },
 		"status":      func(ctx context.Context, o *operation) (any, error) { return o.c.Status(ctx) },
+		"item": doneBy(func(ctx context.Context, o *operation, a *arguments) (any, error) {
+			item, err := o.c.Item(ctx, a.Hash)
+			return map[string]any{"item": hex.EncodeToString(item)}, err
+		}),
+		"put_item": doneBy(func(ctx context.Context, o *operation, a *arguments) (any, error) {
+			item, err := hex.DecodeString(a.Item)
+			if err != nil {
+				return nil, err
+			}
+			hash, err := o.c.PutItem(ctx, item)
+			return map[string]any{"hash": hash}, err
+		}),
 		"scan_open":   doneBy(doScanOpen),
 		"scan_next":   doneBy(doScanNext),
 		"events_open": doneBy(doEventsOpen), "events_next": doneBy(doEventsNext), "events_close": doneBy(doEventsClose),

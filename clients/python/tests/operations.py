@@ -304,6 +304,12 @@ class Operations:
     async def op_scan_next(self, c: Any, a: Any) -> Any:
         return {"pairs": plain(await self.by.some(self.open[a["scan"]], a["count"])) or None}
 
+    async def op_item(self, c: Any, a: Any) -> Any:
+        return {"item": plain(await self.by.do(c, "item", a["hash"]))}
+
+    async def op_put_item(self, c: Any, a: Any) -> Any:
+        return {"hash": await self.by.do(c, "put_item", bytes.fromhex(a["item"]))}
+
     async def op_status(self, c: Any, a: Any) -> Any:
         return plain(await self.by.do(c, "status"))
 

@@ -64,7 +64,8 @@ class Readme(unittest.TestCase):
     def test_code(self) -> None:
         blocks = re.findall(r"```python\n(.*?)```", (PYTHON / "README.md").read_text(), re.S)
         self.assertGreater(len(blocks), 5)
-        with Server(CONFORMANCE / "chain.jsonl") as server:
+        items = '[da]\nenabled = true\nlisten = ["/ip4/127.0.0.1/tcp/0"]\n'
+        with Server(CONFORMANCE / "chain.jsonl", settings=items) as server:
             names: dict[str, object] = {}
             for code in blocks:
                 self.assertTrue(code.strip())

@@ -84,7 +84,8 @@ macro_rules! client {
             $($async)? fn answer(&mut self, config: &Config, call: &Call, deadline: Option<Instant>) -> Result<(Answer, bool)> {
                 let bytes = config.request(call, false)?;
                 let (head, keep) = wait!(self.ask(&bytes, call.large_body(), deadline))?;
-                let body = wait!(self.body(&head, head.limit(&config.options), deadline))?;
+                let limit = head.limit(&config.options).min(call.most);
+                let body = wait!(self.body(&head, limit, deadline))?;
                 Ok((Answer { head, body }, keep && self.incoming.is_empty()))
             }
         }
@@ -292,6 +293,23 @@ macro_rules! client {
             /// What store, tree and drafts are like.
             pub $($async)? fn status(&self) -> Result<Status> {
                 wait!(self.run(calls::status()))
+            }
+
+            /// An item (a preimage, bundle or segment) by its BLAKE2b-256 hash, which is
+            /// checked: from the sidecar's store, else from its peers. [`Kind::UnknownItem`]:
+            /// nobody who could be asked has it. [`Kind::NotFetched`]: peers could not be
+            /// asked, or did not answer; it may exist.
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn item(&self, hash: Hash) -> Result<Vec<u8>> {
+                wait!(self.run(calls::item(hash)))
+            }
+
+            /// Has the sidecar keep an item, of at most 16 MiB, for a time, for readers and
+            /// peers. Gives its hash.
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn put_item(&self, item: impl Into<Vec<u8>>) -> Result<Hash> {
+                let (hash, op) = calls::put_item(item.into());
+                wait!(self.run(op)).map(|()| hash)
             }
 
             /// Follows what happens, from the moment of this call on. The connection is made

@@ -22,7 +22,8 @@ type Node = [u8; 64];
 /// The depth of the deepest leaf: the bits of a key.
 const DEPTH: usize = 248;
 
-fn hash(bytes: &[u8]) -> [u8; 32] {
+/// BLAKE2b-256.
+pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
     Blake2b::<U32>::digest(bytes).into()
 }
 

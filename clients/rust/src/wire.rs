@@ -34,6 +34,8 @@ pub(crate) struct Call {
     pub wait: Duration,
     /// Instead of the client's.
     pub timeout: Option<Duration>,
+    /// The most bytes of its answer's body, if that is less than the client's.
+    pub most: usize,
 }
 
 impl Call {
@@ -48,6 +50,7 @@ impl Call {
             idempotent: true,
             wait: Duration::ZERO,
             timeout: None,
+            most: usize::MAX,
         }
     }
 

@@ -161,6 +161,11 @@ macro_rules! operations {
                         Ok(json!({"pins": pins.iter().map(|pin| pin.to_json()).collect::<Vec<_>>()}))
                     }
                     "locks" => Ok(wait!(client.locks())?.to_json()),
+                    "item" => Ok(json!({"item": hex(&wait!(client.item(with.hash("hash")))?)})),
+                    "put_item" => {
+                        let hash = wait!(client.put_item(with.bytes("item").unwrap()))?;
+                        Ok(json!({"hash": hash.to_string()}))
+                    }
                     "status" => Ok(wait!(client.status())?.to_json()),
                     "pin" | "pin_renew" | "unpin" | "pin_scope" => wait!(pins(&client, what, &with)),
                     "check_proof" => {
@@ -447,6 +452,8 @@ mod asynchronous {
         send(client.import_many([]).next());
         send(client.begin_draft("head", 1, &DraftOptions::default()));
         send(client.events(EventOptions::default()));
+        send(client.item(Hash([0; 32])));
+        send(client.put_item([0]));
         let _ = Kind::Connection;
     }
 }

@@ -13,6 +13,7 @@ from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView
 from .client import Client
 from .errors import *
 from .http import signer
+from .items import hash_item
 from .model import (
     About, Block, BlockInfo, BlockName, Changes, Diff, Difference, DraftInfo, Event, Fill, Finalized, History,
     Holder, Imported, Key, Lock, Locks, LockTold, Obstacle, PinInfo, Reservation, Status, Tree, Version, WalkBack,
@@ -27,6 +28,6 @@ __all__ = [
     "About", "AsyncClient", "AsyncDraft", "AsyncEvents", "AsyncPin", "AsyncView", "Block", "BlockInfo", "BlockName",
     "Changes", "Client", "Diff", "Difference", "Draft", "DraftInfo", "Event", "Events", "Fill", "Finalized",
     "History", "Holder", "ImportResult", "Imported", "Key", "Lock", "LockTold", "Locks", "Obstacle", "Pin", "PinInfo", "Proof",
-    "Proved", "Reservation", "Status", "Tree", "Version", "View", "WalkBack", "item_key", "signer",
+    "Proved", "Reservation", "Status", "Tree", "Version", "View", "WalkBack", "hash_item", "item_key", "signer",
 ]
 __all__ += errors.__all__

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any, AsyncIterable, AsyncIterator, Awaitable, Iterable, List, Mapping, Optional, Sequence, TypeVar, Union
 
-from . import calls, model
+from . import calls, items, model
 from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView, Opening, close, forget, received, send
 from .calls import Call, Pages
 from .errors import ConnectionFailed, Deadline
@@ -149,22 +149,28 @@ class AsyncClient(Pool):
         """As Client's; it connects at the first event, or at ``async with``."""
         return AsyncEvents(self, Subscription(after, kinds))
 
+    async def item(self, hash: str) -> bytes:
+        return await self._do(items.item(hash))
+
+    async def put_item(self, item: bytes) -> str:
+        return await self._do(items.put_item(item))
+
     async def _do(self, call: Call[T]) -> T:
         data = call.request(self._address.host, self._new_token())
         self._turns = self._turns or asyncio.Semaphore(AT_A_TIME)
         async with self._turns:
             answer = await self._within(
-                self._answer(data, call.once), f"{call.method} {call.target[:200]}",
+                self._answer(data, min(call.most, self._max_body), call.once), f"{call.method} {call.target[:200]}",
                 None if self._timeout is None else self._timeout + call.wait)
         return call.answer(answer)
 
-    async def _answer(self, data: bytes, once: bool) -> Answer:
+    async def _answer(self, data: bytes, most: int, once: bool) -> Answer:
         answer = None
         sock = None if once else self._pop()
         if sock is not None:
-            answer = await self._exchange(sock, data, True)
+            answer = await self._exchange(sock, data, most, True)
         if answer is None:
-            answer = await self._exchange(await self._connect(), data, False)
+            answer = await self._exchange(await self._connect(), data, most, False)
         assert answer is not None  # of a new connection there is one, or an error
         return answer
 
@@ -212,10 +218,10 @@ class AsyncClient(Pool):
             error = e
         raise ConnectionFailed(f"connect to {address.path or address.host}: {error}") from error
 
-    async def _exchange(self, sock: socket.socket, data: bytes, reused: bool) -> Optional[Answer]:
+    async def _exchange(self, sock: socket.socket, data: bytes, most: int, reused: bool) -> Optional[Answer]:
         """Sends a request and reads its answer; None where a connection that was idle had been closed."""
         loop = asyncio.get_running_loop()
-        reader = Reader(self._max_body)
+        reader = Reader(most)
         # Beside the sending: the server may answer before it has the whole request.
         sending = asyncio.ensure_future(send(sock, data)) if len(data) > RECV else None
         try:

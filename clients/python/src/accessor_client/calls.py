@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from . import model
 from .errors import AccessorError, BadAnswer, DraftOver, UnknownDraft, UnknownPin, of_problem
-from .http import Answer
+from .http import MAX_BODY, Answer
 from .model import About, Block, BlockName, Key, decode, hash_of, whole_hash
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Call(Generic[T]):
     """A request, and how its answer is read.
 
     ``once``: it must not be sent twice. ``wait``: seconds that the server may take beside
-    the timeout.
+    the timeout. ``most``: bytes that the answer's body may have.
     """
 
     method = "GET"
@@ -41,22 +41,23 @@ class Call(Generic[T]):
     kind = JSON
     once = False
     wait: float = 0
+    most = MAX_BODY
     check: Optional[Callable[[Answer], None]] = None
 
     def __init__(
         self, method: str, target: str, parse: Callable[[Answer], T], *, body: Optional[bytes] = None,
-        accept: str = JSON, kind: str = JSON, once: bool = False, wait: float = 0,
+        accept: str = JSON, kind: str = JSON, once: bool = False, wait: float = 0, most: int = MAX_BODY,
         check: Optional[Callable[[Answer], None]] = None,
     ) -> None:
         self.method, self.target, self.parse = method, target, parse
         self.body, self.accept, self.kind, self.once, self.wait = body, accept, kind, once, wait
-        self.check = check
+        self.most, self.check = most, check
 
     def then(self, parse: Callable[[Answer], U]) -> Call[U]:
         """The same request, its answer read otherwise."""
         return Call(
             self.method, self.target, parse, body=self.body, accept=self.accept, kind=self.kind, once=self.once,
-            wait=self.wait, check=self.check,
+            wait=self.wait, most=self.most, check=self.check,
         )
 
     def request(self, host: str, token: Optional[str]) -> bytes:

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, Union
 
-from . import calls, model
+from . import calls, items, model
 from .calls import Call, Pages
 from .errors import AccessorError, ConnectionFailed, Deadline
 from .http import RECV, Answer, Reader, whole
@@ -180,6 +180,20 @@ class Client(Pool):
         """What happens from now on, or after the event with that position (1: the oldest kept)."""
         return Events(self, Subscription(after, kinds))
 
+    # Items.
+
+    def item(self, hash: str) -> bytes:
+        """An item by its BLAKE2b-256 hash, which is checked: from the sidecar's store, else from its peers.
+
+        UnknownItem: nobody who could be asked has it. NotFetched: peers could not be asked, or
+        did not answer; it may exist.
+        """
+        return self._do(items.item(hash))
+
+    def put_item(self, item: bytes) -> str:
+        """Has the sidecar keep an item, of at most 16 MiB, for a time, for readers and peers; gives its hash."""
+        return self._do(items.put_item(item))
+
     # Sending.
 
     def _do(self, call: Call[T]) -> T:
@@ -188,13 +202,14 @@ class Client(Pool):
         if timeout is not None:
             timeout += call.wait
         deadline = None if timeout is None else time.monotonic() + timeout
+        most = min(call.most, self._max_body)
         answer = None
         try:
             sock = None if call.once else self._pop()
             if sock is not None:
-                answer = self._exchange(sock, data, call.wait > 0, deadline, True)
+                answer = self._exchange(sock, data, most, call.wait > 0, deadline, True)
             if answer is None:
-                answer = self._exchange(self._connect(deadline), data, True, deadline, False)
+                answer = self._exchange(self._connect(deadline), data, most, True, deadline, False)
         except BlockingIOError as e:
             raise Deadline(f"{call.method} {call.target[:200]}: no answer in {timeout} s") from e
         assert answer is not None  # of a new connection there is one, or an error
@@ -237,11 +252,11 @@ class Client(Pool):
             raise Deadline(f"connect: nothing in {timeout} s") from e
 
     def _exchange(
-        self, sock: socket.socket, data: bytes, limited: bool, deadline: Optional[float], reused: bool,
+        self, sock: socket.socket, data: bytes, most: int, limited: bool, deadline: Optional[float], reused: bool,
     ) -> Optional[Answer]:
         """Sends a request and reads its answer; None where a connection that was idle had been closed.
 
-        ``limited``: the waits of the connection are not those of other calls. Error: BlockingIOError at the deadline.
+        ``most``: bytes of its body. ``limited``: the waits of the connection are not those of other calls. Error: BlockingIOError at the deadline.
         """
         reuse = True
         try:
@@ -255,12 +270,12 @@ class Client(Pool):
             except (BrokenPipeError, ConnectionResetError):
                 reuse = False  # closed: why, the server may have said
             got = receive(sock)
-            answer = whole(got, self._max_body)
+            answer = whole(got, most)
             if answer is None:
                 if reused and not got:
                     sock.close()
                     return None
-                reader = Reader(self._max_body)
+                reader = Reader(most)
                 while not reader.done:
                     if not got:
                         raise ConnectionFailed("the server closed the connection before its answer's end")

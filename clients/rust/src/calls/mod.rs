@@ -6,10 +6,14 @@ use std::time::Duration;
 use serde_json::{json, Value};
 
 mod events;
+#[cfg(feature = "proofs")]
+mod items;
 mod leases;
 mod scans;
 
 pub use events::*;
+#[cfg(feature = "proofs")]
+pub(crate) use items::*;
 pub use leases::*;
 pub use scans::*;
 

@@ -18,7 +18,7 @@ var statusOfKind = map[client.Kind]int{
 	"unknown-block": exitDiffers, "pruned": exitDiffers, "absent-key": exitDiffers, "no-changes": exitDiffers,
 	"unknown-draft": exitDiffers, "draft-over": exitDiffers, "draft-committing": exitDiffers, "unknown-pin": exitDiffers,
 	"conflict": exitDiffers, "not-descendant": exitDiffers, "invalid-block": exitDiffers, "wrong-root": exitDiffers,
-	"prior-root": exitDiffers, "slot-order": exitDiffers, "locked": exitDiffers, "reserved": exitDiffers,
+	"unknown-item": exitDiffers, "prior-root": exitDiffers, "slot-order": exitDiffers, "locked": exitDiffers, "reserved": exitDiffers,
 	client.ErrBadProof: exitDiffers,
 
 	"bad-request": exitUsage, "bad-block-id": exitUsage, "bad-key": exitUsage, "bad-body": exitUsage,

@@ -119,6 +119,46 @@ func pathError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
+// writeOut writes all of a small answer: into a file that must not exist, or to standard
+// output where no path is given.
+func (e *env) writeOut(path string, b []byte) error {
+	if path == "" {
+		_, err := e.stdout.Write(b)
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return usageError("%w", err)
+	}
+	_, err = file.Write(b)
+	if err = errors.Join(err, file.Close()); err != nil {
+		_ = os.Remove(path) // a part of it is no answer
+	}
+	return err
+}
+
+// readInput reads a file, or for - standard input, of so many bytes at most. What can't be
+// read is an exitInput.
+func (e *env) readInput(path string, most int64) ([]byte, error) {
+	in := e.stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, &exitError{exitInput, err}
+		}
+		defer file.Close()
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s: more than %d bytes", path, most)
+	}
+	if err != nil {
+		return nil, &exitError{exitInput, err}
+	}
+	return b, nil
+}
+
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -170,16 +168,7 @@ func (c *proveCommand) write(s *merkle.Statement) error {
 	} else {
 		out = s.Append(nil)
 	}
-	if c.output == "" {
-		_, err := c.stdout.Write(out)
-		return err
-	}
-	file, err := os.OpenFile(c.output, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return usageError("%w", err)
-	}
-	_, err = file.Write(out)
-	return errors.Join(err, file.Close())
+	return c.writeOut(c.output, out)
 }
 
 // maxProof bounds a proof file.
@@ -207,9 +196,9 @@ names is a claim of whoever made it.`,
 			if err != nil {
 				return usageError("--root: %w", err)
 			}
-			text, err := e.readProof(args[0])
+			text, err := e.readInput(args[0], maxProof)
 			if err != nil {
-				return &exitError{exitInput, err}
+				return err
 			}
 			s, err := parseProof(text)
 			var answer merkle.Answer
@@ -225,23 +214,6 @@ names is a claim of whoever made it.`,
 	cmd.Flags().StringVar(&root, "root", "", "the state root, 64 hex digits")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
-}
-
-func (e *env) readProof(path string) ([]byte, error) {
-	in := e.stdin
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		in = file
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxProof+1))
-	if err == nil && len(text) > maxProof {
-		err = fmt.Errorf("%s: more than %d bytes", path, maxProof)
-	}
-	return text, err
 }
 
 // parseProof reads either form.

@@ -176,7 +176,7 @@ or the sidecar failed or can't be reached; 4 an input is unreadable; 130 interru
 		list []*cobra.Command
 	}{
 		{groupAsk, []*cobra.Command{newStatus(e), newTree(e), newGet(e), newList(e), newDiff(e), newHistory(e), newProve(e), newEvents(e), newLocks(e)}},
-		{groupChange, []*cobra.Command{newImport(e), newHead(e), newFinalize(e), newDraft(e), newPins(e), newSync(e)}},
+		{groupChange, []*cobra.Command{newImport(e), newHead(e), newFinalize(e), newDraft(e), newPins(e), newDA(e), newSync(e)}},
 		{groupStore, []*cobra.Command{newServe(e), newConfig(e), newInit(e), newReplay(e), newExport(e), newRootCommand(e), newVerify(e), newRecover(e)}},
 		{groupOther, []*cobra.Command{newCheckProof(e), newTestnet(e), newTrace(e), newBench(e), newMan(e)}},
 	} {

@@ -103,6 +103,21 @@ func TestScreen(t *testing.T) {
 	}
 }
 
+// TestBytesAndTerminals: what is no text is not written to a terminal.
+func TestBytesAndTerminals(t *testing.T) {
+	tty, _ := terminal(t, 24)
+	for _, args := range [][]string{
+		{"da", "get", strings.Repeat("ab", 32), "--socket", "nowhere.sock"},
+		{"prove", "slot", "--socket", "nowhere.sock"},
+	} {
+		var errs strings.Builder
+		status := run(t.Context(), args, strings.NewReader(""), tty, &errs)
+		if status != exitUsage || !strings.Contains(errs.String(), "for a terminal: use --output FILE or --json") {
+			t.Errorf("%v: exit status %d, %s", args, status, errs.String())
+		}
+	}
+}
+
 // TestErrorsArePlain: what a sidecar says is wrong moves no cursor.
 func TestErrorsArePlain(t *testing.T) {
 	err := (&target{}).explain(&client.Error{Kind: client.ErrUnknownBlock, Status: 404, Detail: "\x1b[2J\nno block"})

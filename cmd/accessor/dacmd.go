@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"accessor/api/client"
+	"accessor/forks"
+)
+
+// daCommand is a command below `accessor da`.
+type daCommand struct {
+	*target
+	json   bool
+	output string
+}
+
+func newDA(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "da",
+		Short: "Get and put items (preimages, bundles, segments) by their hash",
+		Long: `Items are preimages, work-package bundles and segments, by their BLAKE2b-256 hash. A
+running sidecar keeps some, where its configuration says so, and asks its peers for others
+(docs/SERVE.md, Peers). What comes is checked by its hash.`,
+		Example: `  HASH=$(accessor da put preimage)
+  accessor da get $HASH -o same`,
+		Args: noSuchCommand,
+		RunE: showHelp,
+	}
+	cmd.AddCommand(newDAGet(e), newDAPut(e))
+	return cmd
+}
+
+// command gives a command its flags, and what it does with a client.
+func (c *daCommand) command(e *env, cmd *cobra.Command, f func(ctx context.Context, cl *client.Client, args []string) error) *cobra.Command {
+	c.target = e.targetFlags(cmd)
+	cmd.Flags().BoolVar(&c.json, "json", false, "print one JSON object, bytes in hex")
+	if strings.Contains(cmd.Use, "FILE") {
+		cmd.ValidArgsFunction = nil // files
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if c.data != "" && c.socket == "" {
+			return usageError("items are a running sidecar's, and its peers': start accessor serve --data %s, and use --socket", c.data)
+		}
+		return c.ask(cmd, func(ctx context.Context, cl *client.Client) error { return f(ctx, cl, args) })
+	}
+	return cmd
+}
+
+// getting is command for what prints bytes: they go to a file, a pipe, or into JSON.
+func (c *daCommand) getting(e *env, cmd *cobra.Command, f func(ctx context.Context, cl *client.Client, args []string) error) *cobra.Command {
+	c.command(e, cmd, func(ctx context.Context, cl *client.Client, args []string) error {
+		if c.output == "" && !c.json && isTerminal(c.stdout) {
+			return usageError("%s: bytes are not for a terminal: use --output FILE or --json", cmd.CommandPath())
+		}
+		return f(ctx, cl, args)
+	})
+	cmd.Flags().StringVarP(&c.output, "output", "o", "", "write to this file, which must not exist")
+	return cmd
+}
+
+// give writes bytes, or with --json what describes them.
+func (c *daCommand) give(b []byte, described map[string]any) error {
+	if !c.json {
+		return c.writeOut(c.output, b)
+	}
+	text, err := json.Marshal(described)
+	if err != nil {
+		return err
+	}
+	return c.writeOut(c.output, append(text, '\n'))
+}
+
+func newDAGet(e *env) *cobra.Command {
+	c := &daCommand{}
+	cmd := &cobra.Command{
+		Use: "get HASH [-o FILE]", Short: "Print an item, from the sidecar's store or its peers",
+		Long: `Prints the bytes of an item, whose hash is checked. Exit status 1 where nobody who could
+be asked has it, 3 where the sidecar's peers could not be asked: then it may exist.`,
+		Args: arguments(cobra.ExactArgs(1)), Example: "  accessor da get $HASH -o preimage\n  accessor da get --json $HASH",
+	}
+	c.getting(e, cmd, func(ctx context.Context, cl *client.Client, args []string) error {
+		hash, err := forks.ParseHash(args[0])
+		if err != nil {
+			return usageError("not an item's hash: %w", err)
+		}
+		item, err := cl.Item(ctx, hash)
+		if err != nil {
+			return err
+		}
+		return c.give(item, map[string]any{"hash": hash, "item": hex.EncodeToString(item)})
+	})
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	return cmd
+}
+
+func newDAPut(e *env) *cobra.Command {
+	c := &daCommand{}
+	cmd := &cobra.Command{
+		Use: "put FILE|-", Short: "Have the sidecar keep an item, and print its hash",
+		Long: `Has the sidecar keep the bytes of a file, or of standard input, as an item for a time, for
+its readers and its peers, and prints the hash. Others may take its place later.`,
+		Args: arguments(cobra.ExactArgs(1)), Example: "  accessor da put preimage\n  printf hello | accessor da put -",
+	}
+	return c.command(e, cmd, func(ctx context.Context, cl *client.Client, args []string) error {
+		item, err := c.readInput(args[0], client.MaxItem)
+		if err != nil {
+			return err
+		}
+		hash, err := cl.PutItem(ctx, item)
+		if err != nil {
+			return notKept(err)
+		}
+		if c.json {
+			return json.NewEncoder(c.stdout).Encode(map[string]any{"hash": hash, "bytes": len(item)})
+		}
+		_, err = fmt.Fprintln(c.stdout, hash)
+		return err
+	})
+}
+
+// notKept says why a sidecar doesn't keep what it was given, where that is no fault of
+// what was asked.
+func notKept(err error) error {
+	var e *client.Error
+	switch {
+	case errors.Is(err, client.ErrTooLarge) && errors.As(err, &e):
+		return &exitError{exitDiffers, fmt.Errorf("the sidecar keeps nothing so large: %s", strings.Map(printable, e.Detail))}
+	case errors.Is(err, client.ErrMethodNotAllowed):
+		return &exitError{exitDiffers, errors.New("the sidecar keeps no items: its configuration has no [da] (docs/SERVE.md, Peers)")}
+	}
+	return err
+}

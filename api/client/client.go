@@ -9,6 +9,9 @@
 // there whatever happens to the head. Answers that name another block are refused. A
 // View made by WithVerification believes nothing but a root: what it gives was proved.
 //
+// A sidecar that hasn't got the whole state yet (Status, Partial) asks its peers for what a
+// call lacks. What it can't have is ErrNotFetched, never an absent key: try again.
+//
 // Every error of the server has a Kind, and errors.Is(err, client.ErrPruned) asks for
 // it; errors.As to *Error gives the rest. What a server sends is bounded before it is
 // read, and never trusted.

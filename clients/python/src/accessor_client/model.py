@@ -284,7 +284,6 @@ class Status:
 
     version: str
     ready: bool
-    commitment: str
     blocks: int
     leaves: int
     drafts: int
@@ -294,6 +293,7 @@ class Status:
     cache_ready: bool
     disk_bytes: int
     disk_budget: int
+    commitment: Optional[str] = None  #: None where there is no store yet
     oldest_event: int = 0  #: position of the oldest that is kept; 0: there is none
     newest_event: int = 0
     anchor: Optional[About] = None

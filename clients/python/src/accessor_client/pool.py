@@ -31,7 +31,7 @@ class Pool:
     """A server's address, how it is to be spoken to, and idle connections to it."""
 
     def __init__(
-        self, address: str, *, timeout: Optional[float] = 30.0, token: Optional[Callable[[], str]] = None,
+        self, address: str, *, timeout: Optional[float] = 60.0, token: Optional[Callable[[], str]] = None,
         max_body: int = MAX_BODY,
     ) -> None:
         if timeout is not None and not 0 < timeout < 1e8:

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Optional
 
-from accessor_client import AccessorError, AsyncClient, Client, Proof
+from accessor_client import AccessorError, AsyncClient, Client, Proof, Shard, Spec
 from patterns import plain
 
 
@@ -309,6 +309,24 @@ class Operations:
 
     async def op_put_item(self, c: Any, a: Any) -> Any:
         return {"hash": await self.by.do(c, "put_item", bytes.fromhex(a["item"]))}
+
+    async def op_encode(self, c: Any, a: Any) -> Any:
+        segments = [bytes.fromhex(s) for s in a.get("segments", [])]
+        named = given(shards=a["shards"], keep=a.get("keep"))
+        return (await self.by.do(c, "encode", bytes.fromhex(a["bundle"]), segments, **named)).to_json()
+
+    async def op_bundle(self, c: Any, a: Any) -> Any:
+        return {"bundle": plain(await self.by.do(c, "bundle", Spec.from_json(a["spec"])))}
+
+    async def op_segment(self, c: Any, a: Any) -> Any:
+        return {"segment": plain(await self.by.do(c, "segment", Spec.from_json(a["spec"]), a["index"]))}
+
+    async def op_shard(self, c: Any, a: Any) -> Any:
+        return plain(await self.by.do(c, "shard", a["erasure_root"], a["index"]))
+
+    async def op_put_shard(self, c: Any, a: Any) -> Any:
+        shard = Shard(**{name: bytes.fromhex(part) for name, part in a["shard"].items()})
+        return await self.by.do(c, "put_shard", Spec.from_json(a["spec"]), a["index"], shard) or {}
 
     async def op_status(self, c: Any, a: Any) -> Any:
         return plain(await self.by.do(c, "status"))

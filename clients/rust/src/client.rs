@@ -312,6 +312,42 @@ macro_rules! client {
                 wait!(self.run(op)).map(|()| hash)
             }
 
+            /// Encodes a work package: its bundle, and the segments of 4,104 bytes that it
+            /// exports, into 1,023 shards, or 6 of the tiny chain. The sidecar keeps, and
+            /// serves, those that `keep` says.
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn encode(&self, bundle: &[u8], segments: &[impl AsRef<[u8]>], shards: u32, keep: &Keep) -> Result<Spec> {
+                let op = calls::encode(bundle, segments, shards, keep)?;
+                wait!(self.run(op))
+            }
+
+            /// A bundle from shards that the sidecar keeps, and peers. Errors as of
+            /// [`Client::item`], and [`Kind::BadEncoding`].
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn bundle(&self, spec: &Spec) -> Result<Vec<u8>> {
+                wait!(self.run(calls::bundle(spec)))
+            }
+
+            /// An exported segment, counted from 0, that the sidecar has checked by its page
+            /// of proofs. Errors as of [`Client::bundle`].
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn segment(&self, spec: &Spec, index: u32) -> Result<Vec<u8>> {
+                wait!(self.run(calls::segment(spec, index)))
+            }
+
+            /// A shard that the sidecar keeps itself, else [`Kind::UnknownItem`]. It is not
+            /// checked: whom you give it to does.
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn shard(&self, root: Hash, index: u32) -> Result<Shard> {
+                wait!(self.run(calls::shard(root, index)))
+            }
+
+            /// Has the sidecar check a shard, and keep it: it is on its disk when this ends.
+            #[cfg(feature = "proofs")]
+            pub $($async)? fn put_shard(&self, spec: &Spec, index: u32, shard: &Shard) -> Result<()> {
+                wait!(self.run(calls::put_shard(spec, index, shard)))
+            }
+
             /// Follows what happens, from the moment of this call on. The connection is made
             /// now, and again whenever it breaks off; nothing is missed then.
             pub $($async)? fn events(&self, options: EventOptions) -> Result<Events> {

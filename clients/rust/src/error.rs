@@ -61,6 +61,7 @@ names! {
         BadBlockId = "bad-block-id": "the text can't name a block.",
         BadKey = "bad-key": "not hex, no item's name, or of another length than the store's keys.",
         BadBody = "bad-body": "not what it should be.",
+        BadEncoding = "bad-encoding": "what the shards give is not what the spec says: their encoder lied, and no peer did.",
         AmbiguousBlock = "ambiguous-block": "several blocks answer to that name: `candidates`.",
         Forbidden = "forbidden": "the client's roles may not do that (`action`), or it is another client's.",
         ForbiddenItem = "forbidden-item": "they may not read that state item (`item`).",

@@ -26,6 +26,8 @@ pub use answers::*;
 pub use blocking::Verified;
 pub use blocking::{Client, Draft, Events, ImportMany, Keys, Pin, Scan, View};
 pub use calls::{CommitOptions, DraftOptions, EventOptions, PinOptions, ScanOptions};
+#[cfg(feature = "proofs")]
+pub use calls::{Keep, Shard, Spec};
 pub use config::{Options, Token};
 pub use error::{Error, Kind, Problem};
 pub use names::{from_hex, hex, Hash, Key};

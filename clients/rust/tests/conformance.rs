@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use accessor_client::{
-    from_hex, hex, About, CommitOptions, DraftOptions, Error, EventKind, EventOptions, Hash, Kind, NewBlock,
-    PinOptions, ScanOptions, Statement,
+    from_hex, hex, About, CommitOptions, DraftOptions, Error, EventKind, EventOptions, Hash, Keep, Kind, NewBlock,
+    PinOptions, ScanOptions, Shard, Spec, Statement,
 };
 use common::Operate;
 use serde_json::{json, Value};
@@ -166,6 +166,7 @@ macro_rules! operations {
                         let hash = wait!(client.put_item(with.bytes("item").unwrap()))?;
                         Ok(json!({"hash": hash.to_string()}))
                     }
+                    "encode" | "bundle" | "segment" | "shard" | "put_shard" => wait!(erasure(&client, what, &with)),
                     "status" => Ok(wait!(client.status())?.to_json()),
                     "pin" | "pin_renew" | "unpin" | "pin_scope" => wait!(pins(&client, what, &with)),
                     "check_proof" => {
@@ -348,6 +349,41 @@ macro_rules! operations {
                 _ => panic!("the operation {what} is not known"),
             };
             done.map(|()| json!({}))
+        }
+
+        $($async)? fn erasure(client: &$flavour::Client, what: &str, with: &With<'_>) -> Result<Value> {
+            let spec = || Spec::from_json(&with.0["spec"]).unwrap();
+            let index = with.number("index").unwrap_or_default() as u32;
+            match what {
+                "encode" => {
+                    let segments = with.texts("segments");
+                    let segments: Vec<Vec<u8>> = segments.iter().map(|text| from_hex(text).unwrap()).collect();
+                    let keep = match &with.0["keep"] {
+                        Value::Null => Keep::Nothing,
+                        Value::String(_) => Keep::All,
+                        list => Keep::Some(serde_json::from_value(list.clone()).unwrap()),
+                    };
+                    let (bundle, shards) = (with.bytes("bundle").unwrap(), with.number("shards").unwrap());
+                    Ok(wait!(client.encode(&bundle, &segments, shards as u32, &keep))?.to_json())
+                }
+                "bundle" => Ok(json!({"bundle": hex(&wait!(client.bundle(&spec()))?)})),
+                "segment" => Ok(json!({"segment": hex(&wait!(client.segment(&spec(), index))?)})),
+                "shard" => {
+                    let shard = wait!(client.shard(with.hash("erasure_root"), index))?;
+                    let (bundle, segments) = (hex(&shard.bundle), hex(&shard.segments));
+                    Ok(json!({"bundle": bundle, "segments": segments, "justification": hex(&shard.justification)}))
+                }
+                _ => {
+                    let shard = With(&with.0["shard"]);
+                    let part = |name| shard.bytes(name).unwrap();
+                    let shard = Shard {
+                        bundle: part("bundle"),
+                        segments: part("segments"),
+                        justification: part("justification"),
+                    };
+                    wait!(client.put_shard(&spec(), index, &shard)).map(|()| json!({}))
+                }
+            }
         }
 
         $($async)? fn pins(client: &$flavour::Client, what: &str, with: &With<'_>) -> Result<Value> {

@@ -11,6 +11,7 @@ from . import errors
 from .aio import AsyncClient
 from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView
 from .client import Client
+from .erasure import Shard, Spec
 from .errors import *
 from .http import signer
 from .items import hash_item
@@ -28,6 +29,6 @@ __all__ = [
     "About", "AsyncClient", "AsyncDraft", "AsyncEvents", "AsyncPin", "AsyncView", "Block", "BlockInfo", "BlockName",
     "Changes", "Client", "Diff", "Difference", "Draft", "DraftInfo", "Event", "Events", "Fill", "Finalized",
     "History", "Holder", "ImportResult", "Imported", "Key", "Lock", "LockTold", "Locks", "Obstacle", "Pin", "PinInfo", "Proof",
-    "Proved", "Reservation", "Status", "Tree", "Version", "View", "WalkBack", "hash_item", "item_key", "signer",
+    "Proved", "Reservation", "Shard", "Spec", "Status", "Tree", "Version", "View", "WalkBack", "hash_item", "item_key", "signer",
 ]
 __all__ += errors.__all__

@@ -6,9 +6,10 @@ import asyncio
 import socket
 from typing import Any, AsyncIterable, AsyncIterator, Awaitable, Iterable, List, Mapping, Optional, Sequence, TypeVar, Union
 
-from . import calls, items, model
+from . import calls, erasure, items, model
 from .aioviews import AsyncDraft, AsyncEvents, AsyncPin, AsyncView, Opening, close, forget, received, send
 from .calls import Call, Pages
+from .erasure import Shard, Spec
 from .errors import ConnectionFailed, Deadline
 from .http import RECV, Answer, Reader
 from .model import About, Block, BlockName, Key
@@ -154,6 +155,23 @@ class AsyncClient(Pool):
 
     async def put_item(self, item: bytes) -> str:
         return await self._do(items.put_item(item))
+
+    async def encode(
+        self, bundle: bytes, segments: Sequence[bytes] = (), *, shards: int = 1023, keep: Union[None, str, Iterable[int]] = None,
+    ) -> Spec:
+        return await self._do(erasure.encode(bundle, segments, shards, keep))
+
+    async def bundle(self, spec: Spec) -> bytes:
+        return await self._do(erasure.bundle(spec))
+
+    async def segment(self, spec: Spec, index: int) -> bytes:
+        return await self._do(erasure.segment(spec, index))
+
+    async def shard(self, root: str, index: int) -> Shard:
+        return await self._do(erasure.shard(root, index))
+
+    async def put_shard(self, spec: Spec, index: int, shard: Shard) -> None:
+        await self._do(erasure.put_shard(spec, index, shard))
 
     async def _do(self, call: Call[T]) -> T:
         data = call.request(self._address.host, self._new_token())

@@ -7,8 +7,9 @@ import socket
 import time
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, Union
 
-from . import calls, items, model
+from . import calls, erasure, items, model
 from .calls import Call, Pages
+from .erasure import Shard, Spec
 from .errors import AccessorError, ConnectionFailed, Deadline
 from .http import RECV, Answer, Reader, whole
 from .model import About, Block, BlockName, Key
@@ -194,6 +195,34 @@ class Client(Pool):
     def put_item(self, item: bytes) -> str:
         """Has the sidecar keep an item, of at most 16 MiB, for a time, for readers and peers; gives its hash."""
         return self._do(items.put_item(item))
+
+    # Erasure-coded work packages.
+
+    def encode(
+        self, bundle: bytes, segments: Sequence[bytes] = (), *, shards: int = 1023, keep: Union[None, str, Iterable[int]] = None,
+    ) -> Spec:
+        """Encodes a work package: its bundle, and the segments of 4,104 bytes that it exports.
+
+        ``shards`` is 1,023, or 6 of the tiny chain. The sidecar keeps, and serves, those in
+        ``keep``: indices, or "all"; by default none.
+        """
+        return self._do(erasure.encode(bundle, segments, shards, keep))
+
+    def bundle(self, spec: Spec) -> bytes:
+        """A bundle from shards that the sidecar keeps, and peers; errors as of ``item``, and BadEncoding."""
+        return self._do(erasure.bundle(spec))
+
+    def segment(self, spec: Spec, index: int) -> bytes:
+        """An exported segment, counted from 0, that the sidecar has checked by its page of proofs; errors as of ``bundle``."""
+        return self._do(erasure.segment(spec, index))
+
+    def shard(self, root: str, index: int) -> Shard:
+        """A shard that the sidecar keeps itself, else UnknownItem. It is not checked: whom you give it to does."""
+        return self._do(erasure.shard(root, index))
+
+    def put_shard(self, spec: Spec, index: int, shard: Shard) -> None:
+        """Has the sidecar check a shard, and keep it: it is on its disk when this returns."""
+        self._do(erasure.put_shard(spec, index, shard))
 
     # Sending.
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Type
 from .model import About, Holder, Obstacle, decode
 
 __all__ = [
-    "AbsentKey", "AccessorError", "AmbiguousBlock", "BadAnswer", "BadBlockId", "BadBody", "BadKey", "BadProof",
+    "AbsentKey", "AccessorError", "AmbiguousBlock", "BadAnswer", "BadBlockId", "BadBody", "BadEncoding", "BadKey", "BadProof",
     "BadRequest", "Busy", "ClientGone", "Closing", "Conflict", "ConnectionFailed", "Deadline", "DraftCommitting",
     "DraftOver", "Forbidden", "ForbiddenHost", "ForbiddenItem", "ForbiddenOrigin", "ForbiddenPeer", "HttpVersion",
     "InternalError", "InvalidAnchor", "InvalidBlock", "Locked", "MethodNotAllowed", "NoChanges", "NoDirectory",
@@ -88,6 +88,11 @@ class BadKey(AccessorError):
 class BadBody(AccessorError):
     """Not what it should be: cut short, not UTF-8, a member twice or unknown."""
     kind = "bad-body"
+
+
+class BadEncoding(AccessorError):
+    """What the shards give is not what the spec says: their encoder lied, and no peer did."""
+    kind = "bad-encoding"
 
 
 class AmbiguousBlock(AccessorError):

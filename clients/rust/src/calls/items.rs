@@ -4,7 +4,7 @@ use super::*;
 use crate::proof::hash;
 
 /// The most bytes of an item.
-const MAX_ITEM: usize = 16 << 20;
+pub(super) const MAX_ITEM: usize = 16 << 20;
 
 fn path(item: &Hash) -> String {
     format!("/v1/da/{item}")

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+#[cfg(feature = "proofs")]
+mod erasure;
 mod events;
 #[cfg(feature = "proofs")]
 mod items;
 mod leases;
 mod scans;
 
+#[cfg(feature = "proofs")]
+pub use erasure::*;
 pub use events::*;
 #[cfg(feature = "proofs")]
 pub(crate) use items::*;

@@ -43,7 +43,9 @@ func (s *Store) writeDelta(rec *Record, stored iter.Seq2[[]byte, []byte]) error 
 		return fmt.Errorf("%w: header of %d bytes, at most %d", ErrLimit, len(rec.Header), MaxHeader)
 	}
 	s.mu.Lock()
-	undecided := s.undecided[rec.Hash]
+	// Also where nobody knows whether the store is complete: a block that is recorded now
+	// would lack the commitment's records that it needs then.
+	undecided := s.undecided[rec.Hash] || s.anchor != nil && s.undecided[s.anchor.rec.Hash]
 	s.number++
 	rec.Number = s.number
 	s.mu.Unlock()

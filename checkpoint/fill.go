@@ -118,10 +118,16 @@ func (f *Fill) close() {
 }
 
 // Done ends the use of what peers have given to a store that is complete by now, and
-// removes it.
+// removes it. Error: ErrClosed, and those of removing.
 func (f *Fill) Done() error {
 	f.close()
-	if f.s.Partial() {
+	f.s.mu.Lock()
+	closed := f.s.closed
+	f.s.mu.Unlock()
+	switch {
+	case closed:
+		return ErrClosed // the next start removes it
+	case f.s.Partial():
 		return nil
 	}
 	f.s.fill.CompareAndSwap(f, nil)

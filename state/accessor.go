@@ -58,8 +58,6 @@ type Config struct {
 	Fetcher Fetcher
 	// FetchTimeout is how long one fetch takes at most. Default DefaultFetchTimeout.
 	FetchTimeout time.Duration
-	// Sync, where given, has a partial store filled in the background, as Sync does.
-	Sync *SyncOptions
 	// Retention says how long blocks are kept.
 	Retention Retention
 	// Observer is told of what the Accessor does, for metrics. Default: nobody is.
@@ -97,6 +95,7 @@ type Accessor struct {
 	observer   Observer
 	guard      replayGuard
 	part       atomic.Pointer[partial] // nil where the store is complete
+	leaving    atomic.Pointer[partial] // what was that, as long as somebody reads by it
 	fetcher    Fetcher                 // nil: there is nobody to ask
 	counts     fetchCounts
 
@@ -367,9 +366,6 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 	a.calls.Go(a.keepPinDirs)
 	if p := a.part.Load(); p != nil {
 		a.calls.Go(p.keepPending)
-		if cfg.Sync != nil {
-			a.calls.Go(func() { a.syncInBackground(*cfg.Sync) })
-		}
 	}
 	return nil
 }

@@ -196,6 +196,7 @@ func (p *partial) fetchRange(ctx context.Context, b forks.Block, req merkle.Rang
 
 // batch is a fetch that several readers wait for.
 type batch struct {
+	ctx     context.Context //nolint:containedctx // of the fetch; it ends with its last waiter
 	cancel  context.CancelFunc
 	waiters int // guarded by partial.mu; the last one to go ends the fetch
 	done    chan struct{}
@@ -216,8 +217,11 @@ func (p *partial) once(ctx context.Context, b forks.Block, keys [][merkle.KeySiz
 	if err := p.mayAsk(ctx); err != nil {
 		return nil, &FetchError{Block: b, Keys: len(keys), Err: err}
 	}
-	batches := p.join(b, keys)
+	batches, mine := p.join(b, keys)
 	defer p.leaveBatches(b, batches)
+	if mine != nil {
+		p.fly(b, mine)
+	}
 	values := make(map[[merkle.KeySize]byte][]byte, len(keys))
 	for _, f := range batches {
 		select {
@@ -235,38 +239,53 @@ func (p *partial) once(ctx context.Context, b forks.Block, keys [][merkle.KeySiz
 	return values, nil
 }
 
-// join gives the fetches that bring keys, a new one for those that none does yet.
-func (p *partial) join(b forks.Block, keys [][merkle.KeySize]byte) (batches []*batch) {
+// join gives the fetches that bring keys. Those that none brings yet are mine, which the
+// caller has to begin.
+func (p *partial) join(b forks.Block, keys [][merkle.KeySize]byte) (batches []*batch, mine *batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seen := make(map[*batch]bool)
-	var mine [][merkle.KeySize]byte
+	var unknown [][merkle.KeySize]byte
 	for _, key := range keys {
 		f := p.flights[flightKey{b.Hash, key}]
 		if f == nil {
-			mine = append(mine, key)
+			unknown = append(unknown, key)
 		} else if !seen[f] {
 			seen[f] = true
 			f.waiters++
 			batches = append(batches, f)
 		}
 	}
-	if len(mine) == 0 {
-		return batches
+	if len(unknown) == 0 {
+		return batches, nil
 	}
-	ctx, cancel := context.WithCancel(p.a.closing)
-	f := &batch{cancel: cancel, waiters: 1, done: make(chan struct{}), keys: mine}
-	for _, key := range mine {
-		p.flights[flightKey{b.Hash, key}] = f
+	mine = &batch{waiters: 1, done: make(chan struct{}), keys: unknown}
+	mine.ctx, mine.cancel = context.WithCancel(context.Background())
+	for _, key := range unknown {
+		p.flights[flightKey{b.Hash, key}] = mine
+	}
+	return append(batches, mine), mine
+}
+
+// fly begins a fetch. The store stays open until it has ended.
+func (p *partial) fly(b forks.Block, f *batch) {
+	land := func() {
+		p.mu.Lock()
+		p.landLocked(b, f)
+		p.mu.Unlock()
+		close(f.done)
+	}
+	ctx, end, err := p.a.begin(f.ctx)
+	if err != nil {
+		f.err = err
+		land()
+		return
 	}
 	go func() {
-		defer close(f.done)
+		defer end()
+		defer land()
 		f.values, f.err = p.fetchUnknown(ctx, b, f.keys)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.landLocked(b, f)
 	}()
-	return append(batches, f)
 }
 
 // fetchUnknown fetches those of keys that an earlier fetch has not brought since they

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,15 +265,154 @@ func TestCatchUpWithALiar(t *testing.T) {
 	}
 }
 
-func TestSyncInBackground(t *testing.T) {
+// A sync that is killed after the state is whole, and before it has caught up, is known
+// at the next start.
+func TestSyncGoesOn(t *testing.T) {
 	c, n := grown(t, engines[0])
 	c.grow("elly", "fred")
-	n.peers.be(gone)
-	n.cfg.Sync = &state.SyncOptions{CatchUp: true}
+	if !n.Syncing() {
+		t.Error("a partial store has nothing to sync")
+	}
+	n.peers.deaf.Store(true)
+	opts := state.SyncOptions{CatchUp: true}
+	if err := n.Sync(context.Background(), opts); !errors.Is(err, state.ErrNotFetched) {
+		t.Fatalf("sync without blocks: %v", err)
+	}
+	n.wantComplete()
+	for range 2 {
+		n.reopen()
+		if !n.Syncing() {
+			t.Fatal("after a restart nobody knows that it has to catch up")
+		}
+	}
+	n.peers.deaf.Store(false)
+	if err := n.Sync(context.Background(), opts); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Block(hash("fred")); err != nil {
+		t.Error(err)
+	}
 	n.reopen()
-	n.wantGet("elly", "last writer")
-	n.peers.be(honest)
-	n.until("the store to be complete", func() bool { return !n.Partial() })
-	n.until("fred to be there", func() bool { _, err := n.Block(hash("fred")); return err == nil })
+	if n.Syncing() {
+		t.Error("it has caught up, and goes on")
+	}
+}
+
+// Who began to read while the store was partial goes by its anchor to the end: until
+// then that is not pruned, though the store is complete.
+func TestPruningWaitsForReadersOfBefore(t *testing.T) {
+	c, n := grown(t, engines[0])
+	ctx := context.Background()
+	n.cfg.Retention = state.Retention{Slots: 1, Step: 1}
+	n.reopen()
+	c.grow("elly", "f1", "f2", "f3", "f4", "f5", "f6")
+	n.follow("f1", "f2", "f3", "f4", "f5", "f6")
+	if _, err := n.Finalize(ctx, hash("f6")); err != nil {
+		t.Fatal(err)
+	}
+	v, err := n.View(ctx, hash("f6"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	seen := make(contents)
+	for pair, err := range v.Scan(ctx, state.ScanOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) == 0 {
+			if err := n.Fill(ctx, state.FillOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if done, err := n.Retain(ctx); n.Partial() || done.Pruned > 0 || err != nil {
+				t.Errorf("partial %v, pruned %+v, %v", n.Partial(), done, err)
+			}
+		}
+		seen[string(pair.Key)] = string(pair.Value)
+	}
+	if !maps.Equal(seen, n.node("f6").state) {
+		t.Errorf("read %v, want %v", seen, n.node("f6").state)
+	}
+	n.until("the anchor to be pruned", func() bool {
+		_, err := n.Retain(ctx)
+		return err == nil && n.Anchor().Hash != hash("alfred")
+	})
+	n.wantComplete()
+}
+
+// A reader who leaves makes an end to what is fetched for it alone, and closing waits
+// until that has ended.
+func TestCloseWaitsForFetches(t *testing.T) {
+	_, n := grown(t, engines[0])
+	n.peers.be(stalling)
+	before := n.peers.asked.Load()
+	ctx, leave := context.WithCancel(context.Background())
+	read := make(chan error, 1)
+	go func() {
+		v, err := n.View(ctx, hash("alfred"))
+		if err == nil {
+			_, _, _, err = v.AppendGetTier(ctx, nil, []byte(key("anchor 5")))
+			v.Close()
+		}
+		read <- err
+	}()
+	n.until("the request", func() bool { return n.peers.asked.Load() > before })
+	leave()
+	if err := <-read; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := n.peers.asking.Load(); n != 0 {
+		t.Errorf("%d requests after the end", n)
+	}
+}
+
+// failing is an engine whose writes of records fail while a test says so.
+type failing struct {
+	checkpoint.Engine
+	records atomic.Bool
+}
+
+func (e *failing) OpenJournal(dir string) (checkpoint.Journal, error) {
+	j, err := e.Engine.OpenJournal(dir)
+	if filepath.Base(dir) == "blocks" {
+		j = failingJournal{j, &e.records}
+	}
+	return j, err
+}
+
+type failingJournal struct {
+	checkpoint.Journal
+	fail *atomic.Bool
+}
+
+func (j failingJournal) Write(changes []checkpoint.Change, sync bool) error {
+	if j.fail.Load() {
+		return errFault
+	}
+	return j.Journal.Write(changes, sync)
+}
+
+// Where nobody knows whether the records of a complete store reached the disk, nothing is
+// imported until the next start knows.
+func TestUndecidedCompletion(t *testing.T) {
+	c, n := grown(t, engines[0])
+	c.grow("elly", "fred")
+	engine := &failing{Engine: n.cfg.Engine}
+	n.cfg.Engine = engine
+	n.reopen()
+	engine.records.Store(true)
+	if err := n.Fill(context.Background(), state.FillOptions{}); err == nil {
+		t.Fatal("completed without records")
+	}
+	engine.records.Store(false)
+	n.refuse(c.node("fred").block, checkpoint.ErrUndecided)
+	n.reopen()
+	n.follow("fred")
+	if err := n.Fill(context.Background(), state.FillOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	n.wantComplete()
 }

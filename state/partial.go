@@ -85,13 +85,15 @@ func (p *partial) leave() {
 	if !last {
 		return
 	}
-	if err := p.fill.Done(); err != nil {
+	p.a.leaving.CompareAndSwap(p, nil)
+	if err := p.fill.Done(); err != nil && !errors.Is(err, checkpoint.ErrClosed) {
 		p.a.log.Warn("remove what peers have given", zap.Error(err))
 	}
 }
 
 // retire makes the store one that asks nobody any more. The caller has entered.
 func (p *partial) retire() {
+	p.a.leaving.Store(p)
 	p.a.part.Store(nil)
 	p.mu.Lock()
 	p.over = true

@@ -36,10 +36,12 @@ type peers struct {
 	manner atomic.Int32
 	lie    atomic.Int32 // which of the lies; below 0 for any
 	asked  atomic.Int64 // requests for keys and ranges
+	asking atomic.Int64 // of these, those that go on
 	pairs  atomic.Int64 // given in ranges
 	hold   atomic.Pointer[chan struct{}]
 
 	refusals atomic.Int64 // of blocks
+	deaf     atomic.Bool  // nobody answers requests for blocks
 
 	mu  sync.Mutex // guards rng
 	rng *rand.Rand
@@ -70,6 +72,8 @@ func (p *peers) meet(ctx context.Context) error {
 
 func (p *peers) FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.KeySize]byte) (*merkle.Proof, error) {
 	p.asked.Add(1)
+	p.asking.Add(1)
+	defer p.asking.Add(-1)
 	if err := p.meet(ctx); err != nil {
 		return nil, err
 	}
@@ -91,6 +95,8 @@ func (p *peers) FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.Ke
 
 func (p *peers) FetchRange(ctx context.Context, at forks.Block, req merkle.RangeRequest) (*merkle.Proof, bool, error) {
 	p.asked.Add(1)
+	p.asking.Add(1)
+	defer p.asking.Add(-1)
 	if err := p.meet(ctx); err != nil {
 		return nil, false, err
 	}
@@ -111,6 +117,9 @@ func (p *peers) FetchRange(ctx context.Context, at forks.Block, req merkle.Range
 func (p *peers) FetchBlocks(ctx context.Context, above forks.Hash, most int) (list []*state.Block, err error) {
 	if err := p.meet(ctx); err != nil {
 		return nil, err
+	}
+	if p.deaf.Load() {
+		return nil, errGone
 	}
 	var below []forks.Block
 	p.from.ReadTree(func(t *forks.Tree) {

@@ -193,7 +193,7 @@ var errHeldBack = errors.New("a block below was pinned or gets a child")
 // pruneTo moves the anchor to a canonical block, or as near as pins and the store
 // let it, if that is so many blocks at least.
 func (a *Accessor) pruneTo(ctx context.Context, floor forks.Hash, step int, done *Retained) error {
-	if a.Partial() {
+	if a.Partial() || a.leaving.Load() != nil {
 		return nil // what is above can't be reached without the anchor
 	}
 	a.mu.RLock()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -21,32 +20,32 @@ type SyncOptions struct {
 	Imported func(Result)
 }
 
+// metaSync is in the store from when a Sync with CatchUp begins until it has succeeded.
+const metaSync = "sync"
+
+// Syncing says whether a Sync has something to go on with: the state is only partly
+// here, or a Sync that was to catch up as well has not ended yet, also by a kill.
+func (a *Accessor) Syncing() bool { return a.Partial() || len(a.store.Meta(metaSync)) > 0 }
+
 // Sync brings a partial store to where its peers are: the anchor's whole state, and,
-// where that is asked for, the blocks since. Errors: those of Fill and CatchUp.
+// where that is asked for, the blocks since. Until then Syncing is true, whatever
+// happens to the process. Errors: those of Fill and CatchUp, and the store's.
 func (a *Accessor) Sync(ctx context.Context, opts SyncOptions) error {
+	if opts.CatchUp && len(a.store.Meta(metaSync)) == 0 {
+		if err := a.store.SetMeta(metaSync, []byte{1}); err != nil {
+			return err
+		}
+	}
 	if err := a.Fill(ctx, opts.Fill); err != nil {
 		return err
 	}
 	if !opts.CatchUp {
 		return nil
 	}
-	_, err := a.CatchUp(ctx, opts.Imported)
-	return err
-}
-
-// syncInBackground syncs until that has succeeded, or the Accessor is closed.
-func (a *Accessor) syncInBackground(opts SyncOptions) {
-	const first, longest = time.Second, time.Minute
-	for wait := first; ; wait = min(2*wait, longest) {
-		err := a.Sync(a.closing, opts)
-		if err == nil || a.closing.Err() != nil {
-			return
-		}
-		a.log.Warn("sync with peers", zap.Error(err))
-		if sleep(a.closing, wait) != nil {
-			return
-		}
+	if _, err := a.CatchUp(ctx, opts.Imported); err != nil {
+		return err
 	}
+	return a.store.SetMeta(metaSync, nil)
 }
 
 // catchUpBytes is how many bytes of blocks are asked for at a time.

@@ -187,7 +187,7 @@ func (s *service) follow(acc *state.Accessor) {
 	d := &s.config.DA
 	ctx := s.ending
 	const first, longest = time.Second, time.Minute
-	if d.Fill && (acc.Partial() || s.config.Trust != "") {
+	if d.Fill && (acc.Syncing() || s.config.Trust != "") {
 		opts := state.SyncOptions{CatchUp: len(d.Peers) > 0, Fill: state.FillOptions{BytesPerSecond: int64(d.Bandwidth), Progress: s.fillLogger()}}
 		for wait := first; ; wait = min(2*wait, longest) {
 			blocks := 0

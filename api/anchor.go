@@ -26,7 +26,7 @@ func anchorRoutes() []route {
 
 // putAnchor is PUT /v1/anchor.
 func (c *call) putAnchor() error {
-	c.tier = "import"
+	c.tier = tierImport
 	start := c.s.opts.Start
 	if c.core == nil && start == nil {
 		return newFault("no-store", "this server makes no store; start it with an anchor")

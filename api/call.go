@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -16,6 +17,7 @@ import (
 
 	"accessor/api/access"
 	"accessor/forks"
+	"accessor/state"
 )
 
 // Media types of bodies and answers.
@@ -38,9 +40,10 @@ type call struct {
 	id     string // of the path, where the mux didn't find the route
 	key    string // likewise
 	query  url.Values
-	tier   string // that served the answer
-	sent   bool   // the answer's head is on its way
-	status int    // of that
+	tier   string      // that served the answer
+	asked  atomic.Bool // peers, by a read
+	sent   bool        // the answer's head is on its way
+	status int         // of that
 
 	etag, spent [1]string // values of headers: no memory of their own
 }
@@ -110,6 +113,9 @@ func (c *call) run() error {
 	}
 	if err := c.parseQuery(); err != nil {
 		return err
+	}
+	if c.core != nil && c.core.Partial() {
+		c.r = c.r.WithContext(state.NoteAsking(c.r.Context(), &c.asked))
 	}
 	return rt.serve(c)
 }
@@ -304,7 +310,10 @@ func (c *call) begin(status int, media string, size int) {
 // timing says which tier served the answer and how long it took, in milliseconds.
 func (c *call) timing() string {
 	tier := c.tier
-	if tier == "" {
+	switch {
+	case c.asked.Load() && tier != tierImport:
+		tier = tierPeers
+	case tier == "":
 		tier = "tree"
 	}
 	var room [48]byte // more than any tier's name and a time

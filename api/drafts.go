@@ -327,7 +327,7 @@ func (c *call) getDraftValue() error {
 	if err := c.mayRead(key); err != nil {
 		return err
 	}
-	value, present, err := d.Get(key)
+	value, present, err := d.Get(c.r.Context(), key)
 	switch {
 	case err != nil:
 		return err
@@ -391,9 +391,9 @@ func (c *call) getDraftBatch() error {
 	if err != nil {
 		return err
 	}
-	return c.answerBatch(info.Parent, func(_ context.Context, keys [][]byte, visit func(int, []byte, bool) error) error {
+	return c.answerBatch(info.Parent, func(ctx context.Context, keys [][]byte, visit func(int, []byte, bool) error) error {
 		for i, key := range keys {
-			value, present, err := d.Get(key)
+			value, present, err := d.Get(ctx, key)
 			if err == nil {
 				err = visit(i, value, present)
 			}

@@ -155,7 +155,7 @@ func importStatus(res state.Result) int {
 
 // postBlock is POST /v1/blocks.
 func (c *call) postBlock() error {
-	c.tier = "import"
+	c.tier = tierImport
 	form, err := c.bodyForm(typeJSON, typeBinary, typeLines)
 	if err != nil {
 		return err

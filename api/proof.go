@@ -122,9 +122,9 @@ func (c *call) prove(b forks.Block, keys [][]byte, req *merkle.RangeRequest, mem
 	defer v.Close()
 	c.tier = c.wholeTier()
 	if req != nil {
-		s, err = v.ProveRangeWithin(*req, memory.bound())
+		s, err = v.ProveRangeWithin(c.r.Context(), *req, memory.bound())
 	} else {
-		s, err = v.ProveWithin(keys, memory.bound())
+		s, err = v.ProveWithin(c.r.Context(), keys, memory.bound())
 	}
 	if err != nil {
 		return nil, err

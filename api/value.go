@@ -77,8 +77,12 @@ func (c *call) getValue() error {
 	return c.bytes(http.StatusOK, typeJSON, (*buf)[n:])
 }
 
-// tierPeers is the tier of what came from peers.
-const tierPeers = "peers"
+// tierPeers is the tier of what came from peers, tierImport that of an import, whether
+// or not it asked them.
+const (
+	tierPeers  = "peers"
+	tierImport = "import"
+)
 
 // tierName is how an answer names the tier that served it.
 func tierName(t state.Tier) string {

@@ -38,10 +38,12 @@ func NewSource(acc *state.Accessor, ask func(context.Context) context.Context) *
 	return &Source{acc: acc, ask: ask}
 }
 
-// view opens the state at a block, of which nothing is fetched.
-func (s *Source) view(ctx context.Context, block forks.Hash) (*state.View, error) {
-	v, err := s.acc.View(state.Locally(s.ask(ctx)), block)
-	return v, held(err)
+// view opens the state at a block, of which nothing is fetched; its reads take the
+// context that comes with it.
+func (s *Source) view(ctx context.Context, block forks.Hash) (context.Context, *state.View, error) {
+	ctx = state.Locally(s.ask(ctx))
+	v, err := s.acc.View(ctx, block)
+	return ctx, v, held(err)
 }
 
 // held makes errors of what isn't here those of package da.
@@ -65,7 +67,7 @@ func held(err error) error {
 
 // Prove implements da.Source.
 func (s *Source) Prove(ctx context.Context, block forks.Hash, keys [][merkle.KeySize]byte, most int) (*merkle.Proof, error) {
-	v, err := s.view(ctx, block)
+	ctx, v, err := s.view(ctx, block)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func (s *Source) Prove(ctx context.Context, block forks.Hash, keys [][merkle.Key
 	for i := range keys {
 		list[i] = keys[i][:]
 	}
-	st, err := v.ProveWithin(list, state.AtMost(most))
+	st, err := v.ProveWithin(ctx, list, state.AtMost(most))
 	if err != nil {
 		return nil, held(err)
 	}
@@ -83,12 +85,12 @@ func (s *Source) Prove(ctx context.Context, block forks.Hash, keys [][merkle.Key
 
 // ProveRange implements da.Source.
 func (s *Source) ProveRange(ctx context.Context, block forks.Hash, req merkle.RangeRequest) (*merkle.Proof, error) {
-	v, err := s.view(ctx, block)
+	ctx, v, err := s.view(ctx, block)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Close()
-	st, err := v.ProveRange(req)
+	st, err := v.ProveRangeWithin(ctx, req, state.Bound{})
 	if err != nil {
 		return nil, held(err)
 	}

@@ -57,11 +57,11 @@ func (a *Accessor) compare(ctx context.Context, from, to forks.Hash, keys []stri
 		if i%diffStep == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		x, inA, err := va.Get([]byte(key))
+		x, inA, _, err := va.AppendGetTier(ctx, nil, []byte(key))
 		if err != nil {
 			return nil, err
 		}
-		y, inB, err := vb.Get([]byte(key))
+		y, inB, _, err := vb.AppendGetTier(ctx, nil, []byte(key))
 		if err != nil {
 			return nil, err
 		}

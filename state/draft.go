@@ -97,7 +97,7 @@ func (d *Draft) failed(act string, err error) error {
 
 // Get gives the value of a key as the draft has it; present is false where there
 // is no such key.
-func (d *Draft) Get(key []byte) (value []byte, present bool, err error) {
+func (d *Draft) Get(ctx context.Context, key []byte) (value []byte, present bool, err error) {
 	w, written, err := d.lookUp(key)
 	switch {
 	case err != nil:
@@ -108,17 +108,18 @@ func (d *Draft) Get(key []byte) (value []byte, present bool, err error) {
 		return slices.Clone(w.value), true, nil
 	}
 	defer d.leave()
-	return d.view.Get(key)
+	value, present, _, err = d.view.AppendGetTier(ctx, nil, key)
+	return value, present, err
 }
 
 // Has says whether the draft has a key.
-func (d *Draft) Has(key []byte) (bool, error) {
+func (d *Draft) Has(ctx context.Context, key []byte) (bool, error) {
 	w, written, err := d.lookUp(key)
 	if err != nil || written {
 		return written && !w.delete, err
 	}
 	defer d.leave()
-	_, present, err := d.view.Get(key)
+	_, present, _, err := d.view.AppendGetTier(ctx, nil, key)
 	return present, err
 }
 
@@ -151,7 +152,7 @@ func (d *Draft) leave() {
 // them when the walk begins: it may be changed meanwhile. An empty to means no
 // upper end. The slices are valid until the next pair. An error comes as the last
 // element; the draft's end is one.
-func (d *Draft) All(from, to []byte) iter.Seq2[Pair, error] {
+func (d *Draft) All(ctx context.Context, from, to []byte) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		d.mu.Lock()
 		if d.over != nil {
@@ -167,13 +168,13 @@ func (d *Draft) All(from, to []byte) iter.Seq2[Pair, error] {
 		if len(to) > 0 && string(from) >= string(to) {
 			return
 		}
-		d.merge(entries, from, to, yield)
+		d.merge(ctx, entries, from, to, yield)
 	}
 }
 
 // merge yields the parent's pairs with a draft's writes over them. The caller uses
 // the view.
-func (d *Draft) merge(entries *btree.Map[string, draftWrite], from, to []byte, yield func(Pair, error) bool) {
+func (d *Draft) merge(ctx context.Context, entries *btree.Map[string, draftWrite], from, to []byte, yield func(Pair, error) bool) {
 	own := newDraftCursor(entries, from, to)
 	var key, value []byte
 	yieldOwn := func() bool {
@@ -189,7 +190,11 @@ func (d *Draft) merge(entries *btree.Map[string, draftWrite], from, to []byte, y
 		key, value = append(key[:0], k...), append(value[:0], w.value...)
 		return yield(Pair{Key: key, Value: value}, nil)
 	}
-	for p, err := range d.view.All(from, to) {
+	opts := ScanOptions{From: from}
+	if len(to) > 0 {
+		opts.To = to
+	}
+	for p, err := range d.view.Scan(ctx, opts) {
 		if err == nil {
 			err = d.alive()
 		}
@@ -287,7 +292,7 @@ func (d *Draft) Delete(key []byte) error {
 // parent's among them, and says how many; an empty prefix means all keys. It
 // removes all or, where it fails, none. Other changes wait for it. Errors:
 // ErrInvalid for a prefix longer than keys are, ErrDraftTooLarge, and the store's.
-func (d *Draft) DeletePrefix(prefix []byte) (deleted int, err error) {
+func (d *Draft) DeletePrefix(ctx context.Context, prefix []byte) (deleted int, err error) {
 	most := d.a.store.Limits().KeySize
 	if size := d.a.commitment.KeySize(); size != 0 {
 		most = size
@@ -303,7 +308,7 @@ func (d *Draft) DeletePrefix(prefix []byte) (deleted int, err error) {
 	}
 	var keys []string
 	size := 0
-	for p, err := range d.All(prefix, checkpoint.PrefixEnd(prefix)) {
+	for p, err := range d.All(ctx, prefix, checkpoint.PrefixEnd(prefix)) {
 		if err != nil {
 			return 0, err
 		}

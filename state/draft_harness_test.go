@@ -58,7 +58,7 @@ func (d *draft) delete(k string) {
 
 func (d *draft) deletePrefix(prefix string) {
 	d.c.t.Helper()
-	n, err := d.DeletePrefix([]byte(prefix))
+	n, err := d.DeletePrefix(context.Background(), []byte(prefix))
 	if err != nil {
 		d.c.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (d *draft) wantRange(from, to string) {
 		}
 	}
 	got := []string{}
-	for p, err := range d.All([]byte(from), []byte(to)) {
+	for p, err := range d.All(context.Background(), []byte(from), []byte(to)) {
 		if err != nil {
 			d.c.t.Fatal(err)
 		}
@@ -103,11 +103,11 @@ func (d *draft) wantRange(from, to string) {
 func (d *draft) wantKey(k string) {
 	d.c.t.Helper()
 	want, present := d.state[k]
-	value, ok, err := d.Get([]byte(k))
+	value, ok, err := d.Get(context.Background(), []byte(k))
 	if err != nil || ok != present || string(value) != want {
 		d.c.t.Fatalf("key %x: %x, %v, %v, want %x, %v", k, value, ok, err, want, present)
 	}
-	if ok, err = d.Has([]byte(k)); err != nil || ok != present {
+	if ok, err = d.Has(context.Background(), []byte(k)); err != nil || ok != present {
 		d.c.t.Fatalf("has key %x: %v, %v, want %v", k, ok, err, present)
 	}
 }
@@ -143,12 +143,12 @@ func (d *draft) wantOver(kind error) {
 	k := []byte(padded("any"))
 	for name, call := range map[string]func() error{
 		"Info":         func() error { _, err := d.Info(); return err },
-		"Get":          func() error { _, _, err := d.Get(k); return err },
-		"Has":          func() error { _, err := d.Has(k); return err },
+		"Get":          func() error { _, _, err := d.Get(context.Background(), k); return err },
+		"Has":          func() error { _, err := d.Has(context.Background(), k); return err },
 		"All":          func() error { return lastError(d.Draft) },
 		"Put":          func() error { return d.Put(k, nil) },
 		"Delete":       func() error { return d.Delete(k) },
-		"DeletePrefix": func() error { _, err := d.DeletePrefix(nil); return err },
+		"DeletePrefix": func() error { _, err := d.DeletePrefix(context.Background(), nil); return err },
 		"Savepoint":    func() error { _, err := d.Savepoint(); return err },
 		"Rollback":     func() error { return d.Rollback(1) },
 		"Renew":        func() error { return d.Renew(time.Second) },
@@ -171,7 +171,7 @@ func (d *draft) wantOver(kind error) {
 
 // lastError walks over all and gives the error with which it ended.
 func lastError(d *state.Draft) (last error) {
-	for _, err := range d.All(nil, nil) {
+	for _, err := range d.All(context.Background(), nil, nil) {
 		last = err
 	}
 	return last

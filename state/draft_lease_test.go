@@ -140,7 +140,7 @@ func TestCommitOutlastsTheLease(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"Put":          func() error { return d.Put([]byte(padded("k")), nil) },
 			"Delete":       func() error { return d.Delete([]byte(padded("k"))) },
-			"DeletePrefix": func() error { _, err := d.DeletePrefix(nil); return err },
+			"DeletePrefix": func() error { _, err := d.DeletePrefix(context.Background(), nil); return err },
 			"Savepoint":    func() error { _, err := d.Savepoint(); return err },
 			"Rollback":     func() error { return d.Rollback(1) },
 			"Commit":       func() error { _, err := d.Commit(context.Background(), hash("x"), nil, nil); return err },
@@ -327,7 +327,7 @@ func TestCloseWithOpenDrafts(t *testing.T) {
 		closed := make(chan error)
 		var last error
 		n := 0
-		for _, err := range c.begin("alfred", state.DraftOptions{}).All(nil, nil) {
+		for _, err := range c.begin("alfred", state.DraftOptions{}).All(context.Background(), nil, nil) {
 			if n++; n == 1 {
 				go func() { closed <- c.Close() }()
 				if err := <-done; !errors.Is(err, checkpoint.ErrClosed) {

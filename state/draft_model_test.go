@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -132,7 +133,7 @@ func (m *draftModel) step() {
 				under = append(under, k)
 			}
 		}
-		n, err := m.DeletePrefix([]byte(prefix))
+		n, err := m.DeletePrefix(context.Background(), []byte(prefix))
 		if m.kept("prefix", before, err) {
 			if n != len(under) {
 				m.t.Fatalf("prefix %x: %d deleted, want %d", prefix, n, len(under))
@@ -213,7 +214,7 @@ func TestDraftUsedAtOnce(t *testing.T) {
 						err = d.Delete([]byte(k))
 					case 1:
 						var got []string
-						for p, e := range d.All([]byte(prefix), []byte(prefix+"\xff")) {
+						for p, e := range d.All(context.Background(), []byte(prefix), []byte(prefix+"\xff")) {
 							err = e
 							got = append(got, string(p.Key))
 						}
@@ -222,7 +223,7 @@ func TestDraftUsedAtOnce(t *testing.T) {
 						}
 					case 2:
 						if rng.IntN(4) == 0 {
-							n, e := d.DeletePrefix([]byte(prefix))
+							n, e := d.DeletePrefix(context.Background(), []byte(prefix))
 							if err = e; n != len(own) {
 								t.Errorf("%s: %d deleted, want %d", prefix, n, len(own))
 							}
@@ -232,7 +233,7 @@ func TestDraftUsedAtOnce(t *testing.T) {
 						own[k] = fmt.Sprint(rng.Uint64())
 						err = d.Put([]byte(k), []byte(own[k]))
 					}
-					value, present, e := d.Get([]byte(k))
+					value, present, e := d.Get(context.Background(), []byte(k))
 					if want, ok := own[k]; err != nil || e != nil || present != ok || string(value) != want {
 						t.Errorf("%s: %q, %v, want %q, %v; %v, %v", k, value, present, want, ok, err, e)
 						return

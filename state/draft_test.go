@@ -168,7 +168,7 @@ func TestDraftRefusals(t *testing.T) {
 		{"large value", func(d *draft) error { return d.Put(k, long[:1001]) }, state.ErrInvalid, "1001"},
 		{"delete of a long key", func(d *draft) error { return d.Delete(append(bytes.Clone(k), 1)) }, state.ErrInvalid, "32 bytes"},
 		{"delete of an endless key", func(d *draft) error { return d.Delete(long) }, state.ErrInvalid, "1048576 bytes"},
-		{"long prefix", func(d *draft) error { _, err := d.DeletePrefix(long[:32]); return err }, state.ErrInvalid, "32 bytes"},
+		{"long prefix", func(d *draft) error { _, err := d.DeletePrefix(context.Background(), long[:32]); return err }, state.ErrInvalid, "32 bytes"},
 		{"savepoint 0", func(d *draft) error { return d.Rollback(0) }, state.ErrNoSavepoint, "0"},
 		{"later savepoint", func(d *draft) error { return d.Rollback(2) }, state.ErrNoSavepoint, "2"},
 		{"long lease", func(d *draft) error { return d.Renew(61 * time.Second) }, state.ErrInvalid, "1m1s"},
@@ -183,7 +183,7 @@ func TestDraftRefusals(t *testing.T) {
 			}
 			return errors.New("all went in")
 		}, state.ErrDraftTooLarge, "at most 4000"},
-		{"too many deletes", func(d *draft) error { _, err := d.DeletePrefix(nil); return err }, state.ErrDraftTooLarge, "more than 4000"},
+		{"too many deletes", func(d *draft) error { _, err := d.DeletePrefix(context.Background(), nil); return err }, state.ErrDraftTooLarge, "more than 4000"},
 		{"too many savepoints", func(d *draft) error {
 			for range 100 {
 				if _, err := d.Savepoint(); err != nil {
@@ -303,7 +303,7 @@ func TestSavepointsNest(t *testing.T) {
 		if err := d.Rollback(step.to); !errors.Is(err, step.err) {
 			t.Errorf("to %d: %v, want %v", step.to, err, step.err)
 		}
-		if got, _, err := d.Get([]byte(k)); string(got) != step.want || err != nil {
+		if got, _, err := d.Get(context.Background(), []byte(k)); string(got) != step.want || err != nil {
 			t.Errorf("after %d: %s, %v, want %s", step.to, got, err, step.want)
 		}
 	}
@@ -322,9 +322,9 @@ func TestDraftCopies(t *testing.T) {
 	}
 	d.state[string(k)] = "value"
 	k[0], value[0] = 'x', 'x'
-	got, _, _ := d.Get([]byte(padded("k")))
+	got, _, _ := d.Get(context.Background(), []byte(padded("k")))
 	got[0] = 'y'
-	for p := range d.All([]byte("k"), []byte("l")) {
+	for p := range d.All(context.Background(), []byte("k"), []byte("l")) {
 		p.Key[0], p.Value[0] = 'z', 'z'
 	}
 	d.wantRange("", "")
@@ -341,7 +341,7 @@ func TestWalkOverAChangingDraft(t *testing.T) {
 			d.put(padded(fmt.Sprint("own ", i)), "as it was")
 		}
 		n := 0
-		for p, err := range d.All(nil, nil) {
+		for p, err := range d.All(context.Background(), nil, nil) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -371,7 +371,7 @@ func TestWalkOverAChangingDraft(t *testing.T) {
 			d.put(padded("own 2"), "")
 			var last error
 			n := 0
-			for _, err := range d.All([]byte(from), nil) {
+			for _, err := range d.All(context.Background(), []byte(from), nil) {
 				if n++; n == 1 {
 					if err := d.Drop(); err != nil {
 						t.Fatal(err)
@@ -408,7 +408,7 @@ func TestChangesWaitForAPrefix(t *testing.T) {
 	scans <- resume
 	deleted := make(chan error, 1)
 	go func() {
-		n, err := d.DeletePrefix([]byte("p "))
+		n, err := d.DeletePrefix(context.Background(), []byte("p "))
 		if n != 1 && err == nil {
 			err = fmt.Errorf("%d deleted", n)
 		}

@@ -50,10 +50,10 @@ func TestDraftWrite(t *testing.T) {
 	if info, _ := d.Info(); info.Writes != 3 {
 		t.Errorf("%d writes, want 3", info.Writes)
 	}
-	if v, present, err := d.Get(two); err != nil || !present || !bytes.Equal(v, []byte("last")) {
+	if v, present, err := d.Get(context.Background(), two); err != nil || !present || !bytes.Equal(v, []byte("last")) {
 		t.Errorf("two is %q, %v, %v", v, present, err)
 	}
-	if v, present, _ := d.Get(one); !present || len(v) != 0 {
+	if v, present, _ := d.Get(context.Background(), one); !present || len(v) != 0 {
 		t.Errorf("one is %q, %v", v, present)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"accessor/checkpoint"
@@ -55,13 +56,24 @@ type locally struct{}
 // other. A View that was opened with it has it for the reads that take none.
 func Locally(ctx context.Context) context.Context { return context.WithValue(ctx, locally{}, true) }
 
-// mayAsk says whether peers may be asked.
+type noted struct{}
+
+// NoteAsking gives a context whose reads set note where they ask peers, for answers of
+// more than keys, which have no Tier.
+func NoteAsking(ctx context.Context, note *atomic.Bool) context.Context {
+	return context.WithValue(ctx, noted{}, note)
+}
+
+// mayAsk says whether peers may be asked, and notes that they are.
 func (p *partial) mayAsk(ctx context.Context) error {
 	switch {
 	case p.fetcher == nil:
 		return errNoFetcher
 	case ctx.Value(locally{}) != nil:
 		return errLocally
+	}
+	if note, ok := ctx.Value(noted{}).(*atomic.Bool); ok {
+		note.Store(true)
 	}
 	return nil
 }

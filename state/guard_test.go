@@ -98,7 +98,7 @@ func guardReplays(t *testing.T, e engineCase, cache int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range d.All(nil, nil) {
+	for _, err := range d.All(context.Background(), nil, nil) {
 		if err != nil {
 			t.Error(err)
 		}

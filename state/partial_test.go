@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,7 +311,7 @@ func TestPartialDerivedReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deleted, err := d.DeletePrefix(nil)
+	deleted, err := d.DeletePrefix(context.Background(), nil)
 	if err != nil || deleted != len(c.node("elly").state) {
 		t.Errorf("deleted %d, %v", deleted, err)
 	}
@@ -320,6 +321,59 @@ func TestPartialDerivedReads(t *testing.T) {
 	res, err := d.Commit(ctx, hash("draft"), nil, nil)
 	if want := (contents{key("only"): "one"}).root(t); err != nil || res.Block.Root != want {
 		t.Errorf("draft: %+v, %v, want root %s", res, err, want)
+	}
+}
+
+// Whoever has a deadline waits no longer for peers, however long a fetch may take.
+func TestPartialReadsKeepDeadlines(t *testing.T) {
+	c, n := grown(t, engines[0])
+	n.cfg.FetchTimeout = time.Minute
+	n.reopen()
+	long := c.block("fred", "elly") // writes what was too long for its leaf
+	long.Puts = append(long.Puts, state.Pair{Key: []byte(key("anchor 15")), Value: []byte("new")})
+	c.accept(c.declare(long, "elly"))
+	n.follow("fred")
+	v, err := n.View(context.Background(), hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	d, err := n.BeginDraft(context.Background(), hash("elly"), 30, state.DraftOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, other := []byte(key("anchor 5")), &state.Block{Hash: hash("other"), Parent: hash("elly"), Slot: 29}
+	for i := range 20 {
+		other.Dels = append(other.Dels, []byte(key(fmt.Sprint("anchor ", i))))
+	}
+	n.peers.be(stalling)
+	for what, read := range map[string]func(ctx context.Context) error{
+		"get":   func(ctx context.Context) error { _, _, _, err := v.AppendGetTier(ctx, nil, k); return err },
+		"many":  func(ctx context.Context) error { _, err := v.MultiGet(ctx, [][]byte{k}); return err },
+		"page":  func(ctx context.Context) error { _, _, err := v.Page(ctx, state.ScanOptions{}); return err },
+		"prove": func(ctx context.Context) error { _, err := v.ProveWithin(ctx, [][]byte{k}, state.Bound{}); return err },
+		"prove range": func(ctx context.Context) error {
+			_, err := v.ProveRangeWithin(ctx, merkle.RangeRequest{MaxSize: 9}, state.Bound{})
+			return err
+		},
+		"diff":        func(ctx context.Context) error { _, _, err := n.Diff(ctx, hash("elly"), hash("fred")); return err },
+		"history":     func(ctx context.Context) error { _, err := n.History(ctx, hash("elly"), k, 0); return err },
+		"draft get":   func(ctx context.Context) error { _, _, err := d.Get(ctx, k); return err },
+		"draft has":   func(ctx context.Context) error { _, err := d.Has(ctx, k); return err },
+		"draft clear": func(ctx context.Context) error { _, err := d.DeletePrefix(ctx, nil); return err },
+		"import":      func(ctx context.Context) error { _, err := n.Import(ctx, other); return err },
+	} {
+		var asked atomic.Bool
+		ctx, cancel := context.WithTimeout(state.NoteAsking(context.Background(), &asked), 30*time.Millisecond)
+		began := time.Now()
+		err := read(ctx)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 20*time.Second {
+			t.Errorf("%s: after %v: %v", what, time.Since(began), err)
+		}
+		if !asked.Load() {
+			t.Errorf("%s asked nobody", what)
+		}
 	}
 }
 

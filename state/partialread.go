@@ -33,14 +33,17 @@ func (p *partial) read(ctx context.Context, b forks.Block, keys [][]byte) (value
 		}
 		values[i] = value
 	}
+	p.a.reads.fromDisk.Add(int64(len(keys) - len(missing)))
 	if len(missing) == 0 {
 		return values, false, nil
 	}
 	slices.SortFunc(missing, func(a, b [merkle.KeySize]byte) int { return bytes.Compare(a[:], b[:]) })
-	got, err := p.once(ctx, b, slices.Compact(missing))
+	missing = slices.Compact(missing)
+	got, err := p.once(ctx, b, missing)
 	if err != nil {
 		return nil, true, err
 	}
+	p.a.reads.fromPeers.Add(int64(len(missing)))
 	for i, key := range keys {
 		if len(key) == merkle.KeySize && values[i] == nil {
 			values[i] = got[[merkle.KeySize]byte(key)]
@@ -316,8 +319,8 @@ func rangeOf(from, to []byte) (req merkle.RangeRequest, ok bool) {
 
 // provePartial proves keys of a partial state from what is known of its trie, and what
 // peers have.
-func (v *View) provePartial(p *partial, s *merkle.Statement, bound Bound) (*merkle.Statement, error) {
-	proof, err := p.prove(v.opener, v.b, s.Keys)
+func (v *View) provePartial(ctx context.Context, p *partial, s *merkle.Statement, bound Bound) (*merkle.Statement, error) {
+	proof, err := p.prove(ctx, v.b, s.Keys)
 	if err == nil {
 		err = takeProof(bound, proof)
 	}
@@ -356,11 +359,11 @@ func (p *partial) prove(ctx context.Context, b forks.Block, keys [][merkle.KeySi
 }
 
 // proveRangePartial answers a range request with what peers give.
-func (v *View) proveRangePartial(p *partial, s *merkle.Statement, bound Bound) (*merkle.Statement, error) {
+func (v *View) proveRangePartial(ctx context.Context, p *partial, s *merkle.Statement, bound Bound) (*merkle.Statement, error) {
 	if bytes.Compare(s.Range.Start[:], s.Range.End[:]) > 0 {
 		return nil, fmt.Errorf("prove range: %w: start %x is above end %x", merkle.ErrOrder, s.Range.Start, s.Range.End)
 	}
-	proof, _, err := p.fetchRange(v.opener, v.b, *s.Range)
+	proof, _, err := p.fetchRange(ctx, v.b, *s.Range)
 	if err == nil {
 		err = takeProof(bound, proof)
 	}

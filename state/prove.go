@@ -22,11 +22,11 @@ var ErrNoTrie = errors.New("the store's states have no roots to prove against")
 // block. The keys may come in any order, and twice. Errors: ErrNoTrie, ErrInvalid
 // for a key of another length, and the store's.
 func (v *View) Prove(keys [][]byte) (*merkle.Statement, error) {
-	return v.ProveWithin(keys, Bound{})
+	return v.ProveWithin(v.opener, keys, Bound{})
 }
 
 // ProveWithin is Prove for callers with a bound on what is kept: values and nodes.
-func (v *View) ProveWithin(keys [][]byte, bound Bound) (*merkle.Statement, error) {
+func (v *View) ProveWithin(ctx context.Context, keys [][]byte, bound Bound) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash}
 	for _, key := range keys {
 		if len(key) != merkle.KeySize {
@@ -38,15 +38,15 @@ func (v *View) ProveWithin(keys [][]byte, bound Bound) (*merkle.Statement, error
 	s.Keys = slices.Compact(s.Keys)
 	if p := v.a.enter(); p != nil {
 		defer p.leave()
-		return v.provePartial(p, s, bound)
+		return v.provePartial(ctx, p, s, bound)
 	}
-	return v.prove(s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.getWithin(bound)) })
+	return v.prove(ctx, s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.Prove(s.Keys, v.getWithin(ctx, bound)) })
 }
 
 // getWithin is Get that counts what it gives.
-func (v *View) getWithin(bound Bound) merkle.Values {
+func (v *View) getWithin(ctx context.Context, bound Bound) merkle.Values {
 	return func(key []byte) ([]byte, bool, error) {
-		value, present, err := v.Get(key)
+		value, present, _, err := v.AppendGetTier(ctx, nil, key)
 		if err == nil {
 			err = bound.take(len(value))
 		}
@@ -57,17 +57,17 @@ func (v *View) getWithin(bound Bound) merkle.Values {
 // ProveRange answers a range request (JAMNP-S CE 129) at the view's block. Errors:
 // ErrNoTrie, merkle.ErrOrder, and the store's.
 func (v *View) ProveRange(req merkle.RangeRequest) (*merkle.Statement, error) {
-	return v.ProveRangeWithin(req, Bound{})
+	return v.ProveRangeWithin(v.opener, req, Bound{})
 }
 
 // ProveRangeWithin is ProveRange for callers with a bound on what is kept.
-func (v *View) ProveRangeWithin(req merkle.RangeRequest, bound Bound) (*merkle.Statement, error) {
+func (v *View) ProveRangeWithin(ctx context.Context, req merkle.RangeRequest, bound Bound) (*merkle.Statement, error) {
 	s := &merkle.Statement{Block: v.Block().Hash, Range: &req}
 	if p := v.a.enter(); p != nil {
 		defer p.leave()
-		return v.proveRangePartial(p, s, bound)
+		return v.proveRangePartial(ctx, p, s, bound)
 	}
-	cv, err := v.checkpoint(v.opener)
+	cv, err := v.checkpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,17 +79,17 @@ func (v *View) ProveRangeWithin(req merkle.RangeRequest, bound Bound) (*merkle.S
 		}
 		return errors.Join(full, it.Close())
 	}
-	return v.prove(s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.ProveRange(req, v.getWithin(bound), walk) })
+	return v.prove(ctx, s, bound, func(t *merkle.Trie) (*merkle.Proof, error) { return t.ProveRange(req, v.getWithin(ctx, bound), walk) })
 }
 
 // prove makes a proof with the stored trie or, where that can't be used, with one
 // made from the state.
-func (v *View) prove(s *merkle.Statement, bound Bound, with func(*merkle.Trie) (*merkle.Proof, error)) (*merkle.Statement, error) {
+func (v *View) prove(ctx context.Context, s *merkle.Statement, bound Bound, with func(*merkle.Trie) (*merkle.Proof, error)) (*merkle.Statement, error) {
 	a, b := v.a, v.Block()
 	if !a.commitment.Rooted() {
 		return nil, fmt.Errorf("prove at block %s: %w", b.Hash, ErrNoTrie)
 	}
-	cv, err := v.checkpoint(v.opener)
+	cv, err := v.checkpoint(ctx)
 	if err != nil {
 		return nil, err
 	}

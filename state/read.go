@@ -10,7 +10,8 @@ import (
 )
 
 // Get gives the value of a key; present is false where the state has no such
-// key.
+// key. It and all reads that take no context may wait for peers, in a partial state, as
+// long as Config.FetchTimeout says: who has a deadline takes AppendGetTier.
 func (v *View) Get(key []byte) (value []byte, present bool, err error) {
 	return v.AppendGet(nil, key)
 }

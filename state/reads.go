@@ -24,9 +24,10 @@ const DefaultCacheBytes = 64 << 20
 // reads are the read cache, and the views that are open.
 type reads struct {
 	cache *cache.Cache // nil where it is off
-	// fromDisk counts the keys that were read from checkpoints.
-	fromDisk atomic.Int64
-	ready    chan struct{}
+	// fromDisk counts the keys that were read from checkpoints, or what a partial store
+	// keeps; fromPeers those that peers were asked for, and had.
+	fromDisk, fromPeers atomic.Int64
+	ready               chan struct{}
 	// shrinking lets one at a time move the index's base, or load it.
 	shrinking sync.Mutex
 

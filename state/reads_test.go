@@ -247,7 +247,7 @@ func (m *readsModel) bring(rnd *rand.Rand, b *state.Block) (state.Result, error)
 	}
 	s, err := d.Savepoint()
 	if err == nil {
-		_, err = d.DeletePrefix(nil)
+		_, err = d.DeletePrefix(context.Background(), nil)
 	}
 	if err == nil {
 		err = d.Rollback(s)
@@ -256,7 +256,7 @@ func (m *readsModel) bring(rnd *rand.Rand, b *state.Block) (state.Result, error)
 		err = errors.Join(err, d.Delete(k))
 	}
 	for _, p := range b.Puts {
-		got, present, err := d.Get(p.Key)
+		got, present, err := d.Get(context.Background(), p.Key)
 		if err != nil || !present || !bytes.Equal(got, p.Value) {
 			return state.Result{}, fmt.Errorf("draft reads %q, %t, %w; want %q", got, present, err, p.Value)
 		}

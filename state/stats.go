@@ -38,8 +38,8 @@ type Stats struct {
 	CacheHits   int64 // reads of keys that it answered
 	CacheMisses int64 // that it could not answer
 	// CheckpointReads counts keys read from checkpoints, of misses and of reads that
-	// don't go through the cache.
-	CheckpointReads int64
+	// don't go through the cache; PeerReads those that only peers had.
+	CheckpointReads, PeerReads int64
 
 	Clones, Adopted, Ingested, Sealed, Runs, Images, Settles, Archived int64 // see checkpoint.Stats
 
@@ -90,7 +90,7 @@ func (a *Accessor) Stats() Stats {
 		s.CacheReady = true
 	default:
 	}
-	s.CheckpointReads = a.reads.fromDisk.Load()
+	s.CheckpointReads, s.PeerReads = a.reads.fromDisk.Load(), a.reads.fromPeers.Load()
 	done := a.store.Stats()
 	s.Clones, s.Adopted, s.Ingested, s.Sealed = done.Clones.Load(), done.Adopted.Load(), done.Ingested.Load(), done.Sealed.Load()
 	s.Runs, s.Images, s.Settles, s.Archived = done.Runs.Load(), done.Images.Load(), done.Settles.Load(), done.Archived.Load()

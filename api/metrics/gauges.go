@@ -146,6 +146,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(g.reads, prometheus.CounterValue, float64(s.CacheHits), "cache")
 	ch <- prometheus.MustNewConstMetric(g.reads, prometheus.CounterValue, float64(s.CheckpointReads), "checkpoint")
+	ch <- prometheus.MustNewConstMetric(g.reads, prometheus.CounterValue, float64(s.PeerReads), "peers")
 	for _, f := range g.stats {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.get(&s))
 	}

@@ -133,8 +133,9 @@ func (f *Fetcher) FetchBlocks(ctx context.Context, above forks.Hash, most int) (
 }
 
 // lies are the errors of imports that a block's giver is to blame for: it has checked
-// the same before it held the block. This store's own limits aren't among them.
-var lies = []error{state.ErrSlotOrder, state.ErrPriorRoot, state.ErrWrongRoot, state.ErrConflict, state.ErrInvalid}
+// the same before it held the block. This store's own limits aren't among them, nor what
+// contradicts a block that is held: perhaps that was the lie, of another.
+var lies = []error{state.ErrWrongRoot, state.ErrInvalid}
 
 // RefuseBlock implements state.BlockRefuser: who gave the block is banned.
 func (f *Fetcher) RefuseBlock(b *state.Block, why error) {

@@ -378,3 +378,21 @@ func TestLargeValues(t *testing.T) {
 		t.Errorf("banned: %v", got)
 	}
 }
+
+// Who gives what contradicts a block that is held may be the honest one.
+func TestBlame(t *testing.T) {
+	c := newChain(t, options)
+	old, young := c.sidecar(t, false, len(c.blocks), nil), c.sidecar(t, true, 0, nil)
+	young.asks(old)
+	from := &state.Block{Owner: old.node.ID()}
+	for _, why := range []error{state.ErrPriorRoot, state.ErrConflict, state.ErrSlotOrder, state.ErrUnknownParent, state.ErrLimit} {
+		young.fetcher.RefuseBlock(from, why)
+		if got := young.banned(t); len(got) > 0 {
+			t.Fatalf("%v: banned are %v", why, got)
+		}
+	}
+	young.fetcher.RefuseBlock(from, state.ErrWrongRoot)
+	if got := young.banned(t); len(got) != 1 {
+		t.Errorf("banned are %v", got)
+	}
+}

@@ -58,6 +58,8 @@ type Config struct {
 	Fetcher Fetcher
 	// FetchTimeout is how long one fetch takes at most. Default DefaultFetchTimeout.
 	FetchTimeout time.Duration
+	// CatchUp bounds what CatchUp takes in.
+	CatchUp CatchUpLimits
 	// Retention says how long blocks are kept.
 	Retention Retention
 	// Observer is told of what the Accessor does, for metrics. Default: nobody is.
@@ -100,6 +102,7 @@ type Accessor struct {
 	counts     fetchCounts
 
 	fetchTimeout time.Duration
+	ahead        CatchUpLimits
 	log          *zap.Logger
 
 	// labels makes one change of head and finalized follow the other, on disk
@@ -347,6 +350,7 @@ func (a *Accessor) init(cfg Config, store *checkpoint.Store, c Commitment) error
 	if a.fetchTimeout <= 0 {
 		a.fetchTimeout = DefaultFetchTimeout
 	}
+	a.ahead = cfg.CatchUp.withDefaults()
 	if store.Partial() {
 		if !c.Rooted() {
 			return fmt.Errorf("%w: a partial store of commitment %s", checkpoint.ErrDamaged, c.Name())

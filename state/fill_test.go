@@ -416,3 +416,36 @@ func TestUndecidedCompletion(t *testing.T) {
 	}
 	n.wantComplete()
 }
+
+// Peers fill no disk: above the finalized block no more is taken from them than there may
+// be.
+func TestCatchUpIsBounded(t *testing.T) {
+	for name, limits := range map[string]state.CatchUpLimits{"blocks": {Blocks: 3}, "bytes": {Bytes: 900}} {
+		t.Run(name, func(t *testing.T) {
+			c := newChain(t, engines[0], small)
+			n := c.newcomer(t, small)
+			c.grow("alfred", "benny", "chase", "dian", "elly", "fred", "gina", "hugo")
+			n.cfg.CatchUp = limits
+			n.reopen()
+			ctx := context.Background()
+			blocks, err := n.CatchUp(ctx, nil)
+			if !errors.Is(err, state.ErrAhead) || blocks == 0 || blocks > 3 {
+				t.Fatalf("%d blocks, %v", blocks, err)
+			}
+			if more, err := n.CatchUp(ctx, nil); more != 0 || !errors.Is(err, state.ErrAhead) {
+				t.Errorf("again: %d blocks, %v", more, err)
+			}
+			if _, err := n.Finalize(ctx, n.Head().Hash); err != nil {
+				t.Fatal(err)
+			}
+			if more, err := n.CatchUp(ctx, nil); more != blocks || !errors.Is(err, state.ErrAhead) {
+				t.Errorf("after finality: %d blocks, %v, want %d more", more, err, blocks)
+			}
+			for _, rec := range n.Store().Records() {
+				if err := n.compare(n.node(nameOf(rec.Hash))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"accessor/checkpoint"
 	"accessor/forks"
 )
 
@@ -48,6 +49,56 @@ func (a *Accessor) Sync(ctx context.Context, opts SyncOptions) error {
 	return a.store.SetMeta(metaSync, nil)
 }
 
+// CatchUpLimits bound the blocks above finalized that CatchUp takes in: only peers say
+// that those belong to the chain, and one that lies must not fill the disk. What is held
+// there already counts, whoever brought it. The zero value has defaults.
+type CatchUpLimits struct {
+	// Blocks is how many. Default 32,768: two days of JAM, and forks.
+	Blocks int
+	// Bytes is how large their deltas are together. Default 16 GiB.
+	Bytes int64
+}
+
+func (l CatchUpLimits) withDefaults() CatchUpLimits {
+	if l.Blocks <= 0 {
+		l.Blocks = 32_768
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 16 << 30
+	}
+	return l
+}
+
+// ErrAhead: as much as CatchUp may take in is above the finalized block already.
+var ErrAhead = errors.New("no more blocks are taken from peers until one is finalized")
+
+// take counts a block that was taken in. Error: the store's.
+func (l *CatchUpLimits) take(s *checkpoint.Store, h forks.Hash) error {
+	rec, err := s.Get(h)
+	l.Blocks--
+	l.Bytes -= rec.DeltaSize
+	return err
+}
+
+// roomAhead says how much CatchUp may take in now.
+func (a *Accessor) roomAhead() (left CatchUpLimits, err error) {
+	var held []forks.Hash
+	a.ReadTree(func(t *forks.Tree) {
+		for queue := []forks.Hash{t.Finalized().Hash}; len(queue) > 0; queue = queue[1:] {
+			for _, c := range t.Children(queue[0]) {
+				held, queue = append(held, c.Hash), append(queue, c.Hash)
+			}
+		}
+	})
+	left = a.ahead
+	for _, h := range held {
+		if err := left.take(a.store, h); err != nil {
+			return left, err
+		}
+	}
+	return left, nil
+}
+
 // catchUpBytes is how many bytes of blocks are asked for at a time.
 const catchUpBytes = 4 << 20
 
@@ -56,7 +107,7 @@ const catchUpBytes = 4 << 20
 // its roots. But that it is a block of the chain peers alone say, and what the newest
 // one of a branch wrote: the Fetcher asks only peers that are trusted so far. Where a
 // block is refused, others are asked for it (see BlockRefuser). Errors: ErrNotFetched,
-// and the store's.
+// ErrAhead, and the store's.
 func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks int, err error) {
 	ctx, end, err := a.begin(ctx)
 	if err != nil {
@@ -77,10 +128,14 @@ func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks i
 			}
 		}
 	})
+	left, err := a.roomAhead()
+	if err != nil {
+		return 0, fmt.Errorf("catch up: %w", err)
+	}
 	for len(tips) > 0 {
 		above := tips[len(tips)-1]
 		tips = tips[:len(tips)-1]
-		fresh, err := a.catchUpAbove(ctx, above, imported)
+		fresh, err := a.catchUpAbove(ctx, above, &left, imported)
 		blocks += len(fresh)
 		if err != nil {
 			return blocks, fmt.Errorf("catch up: %w", err)
@@ -107,7 +162,7 @@ func (a *Accessor) leavesOf(blocks []forks.Hash) (leaves []forks.Hash) {
 const mostRefusals = 4
 
 // catchUpAbove fetches and imports descendants of a block, and gives the new ones.
-func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, imported func(Result)) (fresh []forks.Hash, err error) {
+func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, left *CatchUpLimits, imported func(Result)) (fresh []forks.Hash, err error) {
 	for range mostRefusals {
 		fetching, cancel := context.WithTimeout(ctx, a.fetchTimeout)
 		list, fetchErr := a.fetcher.FetchBlocks(fetching, above, catchUpBytes)
@@ -117,6 +172,9 @@ func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, imported 
 		}
 		var refused error
 		for _, b := range list {
+			if left.Blocks <= 0 || left.Bytes <= 0 {
+				return fresh, fmt.Errorf("%w: of %d blocks, and %d bytes of them, there may be no more", ErrAhead, a.ahead.Blocks, a.ahead.Bytes)
+			}
 			res, err := a.importOf(ctx, b)
 			switch {
 			case refusedBlock(err):
@@ -126,6 +184,9 @@ func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, imported 
 				return fresh, err
 			case !res.Held:
 				fresh = append(fresh, res.Block.Hash)
+				if err := left.take(a.store, res.Block.Hash); err != nil {
+					return fresh, err
+				}
 				if imported != nil {
 					imported(res)
 				}

@@ -188,7 +188,8 @@ func (s *service) follow(acc *state.Accessor) {
 	ctx := s.ending
 	const first, longest = time.Second, time.Minute
 	if d.Fill && (acc.Syncing() || s.config.Trust != "") {
-		opts := state.SyncOptions{CatchUp: len(d.Peers) > 0, Fill: state.FillOptions{BytesPerSecond: int64(d.Bandwidth), Progress: s.fillLogger()}}
+		opts := state.SyncOptions{CatchUp: len(d.Peers) > 0, Fill: s.config.Fill()}
+		opts.Fill.Progress = s.fillLogger()
 		for wait := first; ; wait = min(2*wait, longest) {
 			blocks := 0
 			opts.Imported = func(state.Result) { blocks++ }

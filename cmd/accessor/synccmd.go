@@ -100,7 +100,7 @@ func (s *syncing) sync(ctx context.Context, c *config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, node.Close()) }()
-	return s.fillAndCatchUp(ctx, acc, int64(c.DA.Bandwidth))
+	return s.fillAndCatchUp(ctx, acc, c.Fill())
 }
 
 func openToSync(cfg state.Config, trust string) (*state.Accessor, error) {
@@ -157,27 +157,27 @@ var (
 var errNoProgress = errors.New("no progress")
 
 // fillAndCatchUp does the work, shows how far it is, and prints the outcome.
-func (s *syncing) fillAndCatchUp(ctx context.Context, acc *state.Accessor, bandwidth int64) error {
+func (s *syncing) fillAndCatchUp(ctx context.Context, acc *state.Accessor, fill state.FillOptions) error {
 	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	bar := newProgress(s.stderr, "sync")
 	defer bar.done()
 	w := watch{patience: s.giveUp, moved: time.Now()}
 	blocks, fetched := 0, state.FillProgress{}
+	fill.Progress = func(p state.FillProgress) {
+		fetched = p
+		if p.Completing {
+			bar.set("checking the state", 0, 0)
+		} else {
+			const parts = 1 << 30 // of all keys
+			bar.set(fmt.Sprintf("state, %d pairs", p.Pairs), int64(p.Covered*parts), parts)
+		}
+		if err := w.look(p, time.Now()); err != nil {
+			cancel(err)
+		}
+	}
 	err := acc.Sync(working, state.SyncOptions{
-		CatchUp: true,
-		Fill: state.FillOptions{BytesPerSecond: bandwidth, Progress: func(p state.FillProgress) {
-			fetched = p
-			if p.Completing {
-				bar.set("checking the state", 0, 0)
-			} else {
-				const parts = 1 << 30 // of all keys
-				bar.set(fmt.Sprintf("state, %d pairs", p.Pairs), int64(p.Covered*parts), parts)
-			}
-			if err := w.look(p, time.Now()); err != nil {
-				cancel(err)
-			}
-		}},
+		CatchUp: true, Fill: fill,
 		Imported: func(state.Result) {
 			blocks++
 			bar.set(fmt.Sprintf("%d blocks", blocks), 0, 0)

@@ -96,7 +96,8 @@ func (c *Config) State() state.Config {
 	r, s := &c.Retention, &c.Store
 	return state.Config{
 		Dir:        c.Data,
-		CacheBytes: int64(c.CacheBytes),
+		CacheBytes: int64(c.CacheBytes), FetchTimeout: time.Duration(c.DA.FetchTimeout),
+		CatchUp: state.CatchUpLimits{Blocks: c.DA.CatchUpBlocks, Bytes: int64(c.DA.CatchUpBytes)},
 		Store: checkpoint.Options{
 			Limits:     checkpoint.Limits{ValueSize: int(c.Limits.Value), WriteSetSize: int(c.Limits.WriteSet)},
 			WorkingDBs: s.WorkingDBs, OpenViews: s.OpenViews, ImageEvery: s.ImageEvery,

@@ -112,8 +112,13 @@ type DA struct {
 	Follow      bool     `key:"follow" doc:"take in the blocks that peers have, again and again"`
 	ItemsBudget Size     `key:"items_budget" doc:"space for fetched items, in peers/items of the store's directory; 0: none are kept"`
 
-	ShardsBudget Size     `key:"shards_budget" doc:"space for shards of work packages that were put here, in peers/shards of the store's directory; when it is full, more are refused; 0: none are kept"`
-	ShardsKeep   Duration `key:"shards_keep" doc:"time that a shard is kept at least, before it makes room for others; 0s for ever"`
+	ShardsBudget  Size     `key:"shards_budget" doc:"space for shards of work packages that were put here, in peers/shards of the store's directory; when it is full, more are refused; 0: none are kept"`
+	ShardsKeep    Duration `key:"shards_keep" doc:"time that a shard is kept at least, before it makes room for others; 0s for ever"`
+	FillParallel  int      `key:"fill_parallel" doc:"ranges of the state that a fill asks for at a time, at most 64"`
+	FillPage      Size     `key:"fill_page" doc:"bytes that it asks for at a time, with their proofs, at most 8MiB"`
+	FetchTimeout  Duration `key:"fetch_timeout" doc:"time that a reader, or an import, waits for peers at most, unless it ends before; of many keys, for 256 at a time"`
+	CatchUpBlocks int      `key:"catch_up_blocks" doc:"blocks above the finalized one, whoever brought them, beyond which none is taken from peers"`
+	CatchUpBytes  Size     `key:"catch_up_bytes" doc:"bytes of their write sets, likewise"`
 }
 
 // On says whether there is anything to do with others.
@@ -184,6 +189,8 @@ func Default(runtimeDir string) Config {
 			Listen: []string{"/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4001"}, Peers: []string{},
 			ServeState: "listed", ServeItems: "anyone", Allow: []string{}, Deny: []string{}, Fill: true, ItemsBudget: 1 << 30,
 			ShardsBudget: 1 << 30, ShardsKeep: 28 * 24 * 3600 * second,
+
+			FillParallel: 4, FillPage: 1 << 20, FetchTimeout: Duration(state.DefaultFetchTimeout), CatchUpBlocks: 32_768, CatchUpBytes: 16 << 30,
 		},
 		Items:   access.DefaultTable().Config(),
 		Sockets: []Socket{socket},

@@ -395,6 +395,14 @@ func TestPeers(t *testing.T) {
 	if n.Serve != want || len(n.Listen) != 2 || n.Identity != "/k" || len(n.Peers) != 1 {
 		t.Errorf("enabled: %+v", n)
 	}
+	l = mustLoad(t, Input{Environ: []string{"ACCESSOR_DA_FETCH_TIMEOUT=1m", "ACCESSOR_DA_FILL_PARALLEL=9", "ACCESSOR_DA_FILL_PAGE=2MiB",
+		"ACCESSOR_DA_CATCH_UP_BLOCKS=7", "ACCESSOR_DA_CATCH_UP_BYTES=8"}})
+	if st := l.State(); st.FetchTimeout != time.Minute || l.Node().Timeout != time.Minute || st.CatchUp != (state.CatchUpLimits{Blocks: 7, Bytes: 8}) {
+		t.Errorf("%+v, %+v", st, l.Node())
+	}
+	if fill := l.Fill(); fill.Parallel != 9 || fill.PageBytes != 2<<20 {
+		t.Errorf("%+v", fill)
+	}
 	trust := strings.Repeat("ab", 32) + ":17:" + strings.Repeat("cd", 32)
 	l = mustLoad(t, Input{Environ: []string{"ACCESSOR_TRUST=" + trust, "ACCESSOR_DA_SERVE_STATE=off", "ACCESSOR_DA_ENABLED=true"}})
 	if b, err := ParseTrust(l.Trust); err != nil || b.Slot != 17 || b.Hash[0] != 0xab || b.Root[31] != 0xcd || l.Node().Serve.State != da.Nobody {
@@ -412,6 +420,11 @@ func TestPeers(t *testing.T) {
 		"ACCESSOR_DA_DENY=me":                                   "deny \"me\"",
 		"ACCESSOR_DA_LISTEN=x":                                  "listen \"x\"",
 		"ACCESSOR_DA_FOLLOW=true":                               "there are none",
+		"ACCESSOR_DA_FETCH_TIMEOUT=0s":                          "da.fetch_timeout: want 1ms to 10m",
+		"ACCESSOR_DA_FILL_PARALLEL=65":                          "da.fill_parallel: want 1 to 64",
+		"ACCESSOR_DA_FILL_PAGE=16MiB":                           "da.fill_page: want 1KiB to 8MiB",
+		"ACCESSOR_DA_CATCH_UP_BLOCKS=0":                         "da.catch_up_blocks",
+		"ACCESSOR_DA_CATCH_UP_BYTES=0":                          "da.catch_up_bytes",
 	} {
 		if _, err := Load(Input{Environ: strings.Fields(set)}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", set, err, want)

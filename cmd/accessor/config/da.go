@@ -3,13 +3,16 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"accessor/da"
 	"accessor/forks"
+	"accessor/state"
 )
 
 // accesses are who is served something, as the settings name them.
@@ -37,6 +40,7 @@ func (l *loader) checkDA() {
 	if d.Follow && len(d.Peers) == 0 {
 		l.wrong("da.follow", "blocks are taken from da.peers alone, and there are none")
 	}
+	l.checkFetching()
 	if l.Trust == "" {
 		return
 	}
@@ -49,6 +53,33 @@ func (l *loader) checkDA() {
 	if l.Commitment != "jam" {
 		l.wrong("trust", "states without roots can't be had from peers: commitment is %s", clip(l.Commitment))
 	}
+}
+
+// checkFetching looks at the bounds of what is fetched.
+func (l *loader) checkFetching() {
+	const most = 10 * time.Minute
+	d := &l.DA
+	for _, one := range []struct {
+		key             string
+		at, least, most int64
+		want            string
+	}{
+		{"da.fetch_timeout", int64(d.FetchTimeout), int64(time.Millisecond), int64(most), "1ms to 10m"},
+		{"da.fill_parallel", int64(d.FillParallel), 1, 64, "1 to 64"},
+		{"da.fill_page", int64(d.FillPage), 1 << 10, da.MaxAnswer, "1KiB to 8MiB"},
+		{"da.catch_up_blocks", int64(d.CatchUpBlocks), 1, math.MaxInt32, "1 to 2147483647"},
+		{"da.catch_up_bytes", int64(d.CatchUpBytes), 1, math.MaxInt64, "more than 0"},
+	} {
+		if one.at < one.least || one.at > one.most {
+			l.wrong(one.key, "want %s", one.want)
+		}
+	}
+}
+
+// Fill gives the settings of a fill.
+func (c *Config) Fill() state.FillOptions {
+	d := &c.DA
+	return state.FillOptions{Parallel: d.FillParallel, PageBytes: uint32(d.FillPage), BytesPerSecond: int64(d.Bandwidth)}
 }
 
 // ParseTrust reads HASH:SLOT:ROOT, a trusted block.
@@ -81,6 +112,7 @@ func (c *Config) Node() *da.Config {
 	out := &da.Config{
 		Identity: cmp.Or(d.Identity, filepath.Join(c.PeersDir(), "identity")),
 		Peers:    d.Peers, Deny: d.Deny, Private: d.Private, MDNS: d.MDNS,
+		Timeout: max(time.Duration(d.FetchTimeout), 30*time.Second), // others may wait longer
 	}
 	// Whoever is trusted for blocks may have ours.
 	out.Allow = slices.Clone(d.Allow)

@@ -265,8 +265,15 @@ func (s *Store) finishPruning() error {
 		return err
 	}
 	whole := s.anchorPath(s.anchor.rec.Block)
-	if s.anchor.rec.Partial {
-		whole = "" // of a completion that was not recorded
+	if present[whole] && s.anchor.rec.Partial {
+		// Of a Reanchor, or of a completion that was not recorded.
+		recorded, err := isRecorded(whole, &s.anchor.rec)
+		if err != nil {
+			return err
+		}
+		if !recorded {
+			whole = ""
+		}
 	}
 	if present[whole] {
 		if err := s.files.rename(whole, s.deltaPath(s.anchor.rec.Block)); err != nil {

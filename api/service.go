@@ -121,6 +121,8 @@ func (Status) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 type Fill struct {
 	Done int64 `json:"done" doc:"pairs of the anchor's state that are here"`
 	Of   int64 `json:"of" doc:"how many it has about, by those; 0 while that can't be said"`
+	// AnchorGone is left out where it is false.
+	AnchorGone bool `json:"anchor_gone,omitempty" doc:"peers don't have the anchor's state any more: a later block has to be trusted"`
 }
 
 // fillOf gives how far a partial store is; nil for a complete one.
@@ -128,7 +130,7 @@ func fillOf(st state.PartialStats) *Fill {
 	if !st.Partial {
 		return nil
 	}
-	out := Fill{Done: st.Pairs}
+	out := Fill{Done: st.Pairs, AnchorGone: st.AnchorGone}
 	if st.Covered > 0 {
 		most := float64(math.MaxInt64 / 2)
 		out.Of = max(out.Done, int64(min(math.Round(float64(st.Pairs)/st.Covered), most)))

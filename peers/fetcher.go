@@ -36,6 +36,7 @@ func (f *Fetcher) FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.
 		return nil, da.ErrNoPeers
 	}
 	p, err := node.FetchKeys(ctx, at, keys)
+	err = nobody(err)
 	if len(keys) < 2 || !errors.Is(err, da.ErrTooLarge) {
 		return p, err
 	}
@@ -99,7 +100,16 @@ func (f *Fetcher) FetchRange(ctx context.Context, at forks.Block, req merkle.Ran
 	if node == nil {
 		return nil, false, da.ErrNoPeers
 	}
-	return node.FetchRange(ctx, at, req)
+	p, more, err := node.FetchRange(ctx, at, req)
+	return p, more, nobody(err)
+}
+
+// nobody makes the error that all peers lack something that of package state.
+func nobody(err error) error {
+	if errors.Is(err, da.ErrNotFound) {
+		return fmt.Errorf("%w: %w", state.ErrNobodyHas, err)
+	}
+	return err
 }
 
 // FetchBlocks implements state.Fetcher. Where the peers know of no block above it gives

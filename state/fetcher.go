@@ -16,8 +16,9 @@ import (
 
 // Fetcher asks peers for what a partial store lacks. Its answers are verified once more
 // before anybody sees them. Its methods may be called from several goroutines, end with
-// their context, and give an error where no peer has a good answer. What they give
-// belongs to the caller.
+// their context, and give an error where no peer has a good answer: ErrNobodyHas where
+// all of them say that they haven't got it. What they give is the caller's to keep, not
+// to change.
 type Fetcher interface {
 	// FetchKeys gives the proof of keys, in ascending order, at a block, against its root.
 	FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.KeySize]byte) (*merkle.Proof, error)
@@ -44,6 +45,12 @@ var (
 	// ErrNotFetched: what is missing of a partial state could not be had from peers. It
 	// says nothing of whether a key is there.
 	ErrNotFetched = errors.New("what is missing of the state could not be had from peers")
+
+	// ErrNobodyHas: all peers say that they haven't got it.
+	ErrNobodyHas = errors.New("no peer has it")
+	// ErrAnchorGone: for a while no peer has had the state at the block that the store
+	// grows from. They have pruned it, as a rule: see Reanchor.
+	ErrAnchorGone = errors.New("no peer has the state at the trusted block any more; trust a later one")
 
 	errNoFetcher = errors.New("there are none to ask")
 	errLocally   = errors.New("they are not to be asked")

@@ -23,6 +23,9 @@ type FillOptions struct {
 	BytesPerSecond int64
 	// PageBytes is how much is asked for at a time. Default 1 MiB, at most 16 MiB.
 	PageBytes uint32
+	// Patience is how long all peers may say that they haven't got the anchor's state
+	// until that is an ErrAnchorGone. Default 30 s.
+	Patience time.Duration
 	// Progress is called from one goroutine, four times a second, and at the end.
 	Progress func(FillProgress)
 }
@@ -34,7 +37,8 @@ type FillProgress struct {
 	Covered float64 // of all possible keys, from 0 to 1
 	// Completing says that all pairs are here, and the store is made complete.
 	Completing bool
-	// Err is why the last fetch failed, where none has succeeded since.
+	// Err is why the last fetch failed, where none has succeeded since; an ErrAnchorGone
+	// where that is no use any more.
 	Err error
 }
 
@@ -44,6 +48,9 @@ func (o FillOptions) withDefaults() FillOptions {
 	}
 	if o.PageBytes == 0 {
 		o.PageBytes = 1 << 20
+	}
+	if o.Patience <= 0 {
+		o.Patience = 30 * time.Second
 	}
 	o.Parallel, o.PageBytes = min(o.Parallel, 64), min(o.PageBytes, 16<<20)
 	return o
@@ -104,6 +111,7 @@ type filler struct {
 
 	mu         sync.Mutex // guards the fields below
 	err        error      // of the last fetch
+	nowhere    time.Time  // since when all peers say that they haven't got it; zero: they don't
 	completing bool
 }
 
@@ -241,7 +249,7 @@ func (f *filler) fetch(ctx context.Context, req merkle.RangeRequest) (*merkle.Pr
 			return nil, false, err
 		}
 		proof, more, err := f.p.fetchPairs(ctx, f.p.anchor, req)
-		f.note(func() { f.err = err })
+		f.fetched(err)
 		if err == nil {
 			f.pace.took(int64(proof.Size()))
 			return proof, more, nil
@@ -253,6 +261,28 @@ func (f *filler) fetch(ctx context.Context, req merkle.RangeRequest) (*merkle.Pr
 		if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
 			return nil, false, err
 		}
+	}
+}
+
+// fetched notes how a fetch ended, and tells the operator where peers don't have the
+// anchor's state any more: that doesn't change by waiting.
+func (f *filler) fetched(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	switch {
+	case !errors.Is(err, ErrNobodyHas):
+		f.nowhere = time.Time{}
+	case f.nowhere.IsZero():
+		f.nowhere = now
+	}
+	gone := !f.nowhere.IsZero() && now.Sub(f.nowhere) >= f.opts.Patience
+	if f.p.anchorGone.Swap(gone) != gone && gone {
+		f.p.a.log.Error("peers don't have the state at the trusted block any more: trust a later block, by --trust",
+			zap.Stringer("block", f.p.anchor.Hash), zap.Stringer("slot", f.p.anchor.Slot))
+	}
+	if f.err = err; err != nil && gone {
+		f.err = fmt.Errorf("%w: %w", ErrAnchorGone, err)
 	}
 }
 

@@ -36,6 +36,8 @@ type partial struct {
 	wake      chan struct{} // something is pending
 	ended     chan struct{} // closed once the store is complete
 
+	anchorGone atomic.Bool // peers don't have the anchor's state any more
+
 	mu           sync.Mutex // guards the fields below
 	over         bool       // the store is complete: nobody enters any more
 	users        int
@@ -266,6 +268,8 @@ type PartialStats struct {
 	// a complete store.
 	Pairs, Bytes int64
 	Covered      float64
+	// AnchorGone says that the fill can't go on: see ErrAnchorGone.
+	AnchorGone bool
 }
 
 // PartialStats describes a partial store. It does no I/O.
@@ -276,6 +280,7 @@ func (a *Accessor) PartialStats() PartialStats {
 		defer p.leave()
 		s.Partial = true
 		s.Pairs, s.Bytes, s.Covered = p.fill.Spool().Progress()
+		s.AnchorGone = p.anchorGone.Load()
 	}
 	return s
 }

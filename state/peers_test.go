@@ -25,6 +25,7 @@ const (
 	gone
 	stalling
 	lying
+	lacking
 )
 
 var errGone = errors.New("no peer answers")
@@ -63,6 +64,8 @@ func (p *peers) meet(ctx context.Context) error {
 	switch manner(p.manner.Load()) {
 	case gone:
 		return errGone
+	case lacking:
+		return fmt.Errorf("%w: %w", state.ErrNobodyHas, errGone)
 	case stalling:
 		<-ctx.Done()
 		return ctx.Err()

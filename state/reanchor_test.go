@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,5 +181,39 @@ func (n *newcomer) wantStatesAt(names ...string) {
 		if err := n.compare(n.node(name)); err != nil {
 			n.t.Error(err)
 		}
+	}
+}
+
+// A fill whose peers have pruned the block says so, as long as that is so.
+func TestFillWhoseAnchorIsGone(t *testing.T) {
+	_, n := grown(t, engines[0])
+	n.peers.be(lacking)
+	var mu sync.Mutex
+	var last error
+	done := make(chan error, 1)
+	go func() {
+		done <- n.Fill(context.Background(), state.FillOptions{Patience: 300 * time.Millisecond, Progress: func(p state.FillProgress) {
+			mu.Lock()
+			defer mu.Unlock()
+			last = p.Err
+		}})
+	}()
+	told := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return errors.Is(last, state.ErrAnchorGone)
+	}
+	n.until("a failure", func() bool { return n.PartialStats().Failed > 0 })
+	if told() || n.PartialStats().AnchorGone {
+		t.Error("the anchor is taken for gone at once")
+	}
+	n.until("the anchor to be told gone", func() bool { return told() && n.PartialStats().AnchorGone })
+	n.peers.be(honest)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	n.wantComplete()
+	if n.PartialStats().AnchorGone {
+		t.Error("the anchor of a complete store is gone")
 	}
 }

@@ -165,6 +165,9 @@ type Status struct {
 type Fill struct {
 	Done int64 `json:"done"` // pairs of the anchor's state that are there
 	Of   int64 `json:"of"`   // how many it has about; 0 while that can't be said
+	// AnchorGone says that peers don't have the anchor's state any more: a later block has
+	// to be trusted.
+	AnchorGone bool `json:"anchor_gone,omitempty"`
 }
 
 // hexBytes are bytes that JSON has in hex; null is nil.

@@ -100,6 +100,7 @@ func partialFigures() (list []peerFigure[state.PartialStats]) {
 	add(gauge, "fill_pairs", "Pairs of the state that a fill has fetched; 0 once the state is whole.", func(p *state.PartialStats) float64 { return float64(p.Pairs) })
 	add(gauge, "fill_bytes", "Bytes of these.", func(p *state.PartialStats) float64 { return float64(p.Bytes) })
 	add(gauge, "fill_ratio", "How much of all possible keys a fill has covered, 0 to 1; 0 once the state is whole.", func(p *state.PartialStats) float64 { return p.Covered })
+	add(gauge, "fill_anchor_gone", "1 while peers don't have the state that a fill is for any more: a later block has to be trusted.", func(p *state.PartialStats) float64 { return one(p.AnchorGone) })
 	add(counter, "partial_fetches_total", "Keys, and ranges, of a partial state that were asked for.", func(p *state.PartialStats) float64 { return float64(p.Fetches) })
 	add(counter, "partial_rejected_total", "Answers to these that proved nothing, beside those that were rejected before.", func(p *state.PartialStats) float64 { return float64(p.Rejected) })
 	add(counter, "partial_failed_total", "Fetches for a partial state that nobody could answer.", func(p *state.PartialStats) float64 { return float64(p.Failed) })

@@ -21,7 +21,7 @@ func checkOrigin(acc *state.Accessor, dir, flag, place string, anchor forks.Bloc
 	want := originOf(anchor.Hash, anchor.Root)
 	oldest := acc.Anchor()
 	if oldest.Hash == anchor.Hash && oldest.Root == anchor.Root {
-		if acc.Store().Meta(metaOrigin) == nil {
+		if string(acc.Store().Meta(metaOrigin)) != string(want) {
 			return acc.Store().SetMeta(metaOrigin, want)
 		}
 		return nil

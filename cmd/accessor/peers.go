@@ -88,7 +88,8 @@ func createPartial(cfg state.Config, trusted forks.Block) (*state.Accessor, erro
 	return acc, nil
 }
 
-// openTrusted opens a store that grew from a trusted block, or makes it. what says which.
+// openTrusted opens a store that grew from a trusted block, or makes it. A partial one
+// that grew from an earlier block grows from this one then. what says which.
 func openTrusted(cfg state.Config, trust string) (acc *state.Accessor, what string, err error) {
 	trusted, err := config.ParseTrust(trust)
 	if err != nil {
@@ -101,10 +102,29 @@ func openTrusted(cfg state.Config, trust string) (acc *state.Accessor, what stri
 	} else if err != nil {
 		return nil, "", err
 	}
+	if old := acc.Anchor(); acc.Partial() && trusted.Slot > old.Slot {
+		if acc, err = reanchor(acc, cfg, trusted); err != nil {
+			return nil, "", err
+		}
+		what = "store grows from a later block now"
+	} else {
+		what = "store opened"
+	}
 	if err := checkOrigin(acc, cfg.Dir, "trust", "the trusted block", trusted); err != nil {
 		return nil, "", errors.Join(err, acc.Close())
 	}
-	return acc, "store opened", nil
+	return acc, what, nil
+}
+
+// reanchor opens a partial store again, as one that grows from a later block.
+func reanchor(acc *state.Accessor, cfg state.Config, trusted forks.Block) (*state.Accessor, error) {
+	if err := acc.Close(); err != nil {
+		return nil, err
+	}
+	if err := state.Reanchor(cfg, trusted); err != nil {
+		return nil, err
+	}
+	return state.Open(cfg)
 }
 
 // startPeers makes the store's node, where one is configured, and begins to follow.

@@ -94,6 +94,8 @@ func (e *env) printStatus(s *client.Status) {
 // partialText says how far a partial state is.
 func partialText(f *client.Fill) string {
 	switch {
+	case f != nil && f.AnchorGone:
+		return "partial, and peers don't have the state at the anchor any more: trust a later block (--trust)"
 	case f == nil || f.Done == 0:
 		return "partial"
 	case f.Of == 0:

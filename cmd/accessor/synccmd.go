@@ -27,7 +27,8 @@ peers, and shows how far it is.
 
 With --data it fetches the whole state of the block that the store in DIR grows from,
 unless it is there, then the blocks since that peers have. All is checked against roots.
-With --trust it makes the store first, of a block that you trust. It can be interrupted,
+With --trust it makes the store first, of a block that you trust; a store whose state is
+still partial goes on from that block, where it is a later one. It can be interrupted,
 or killed: another sync, or accessor serve, goes on from there. Peers are those of --peer
 or, without, of the configuration.
 
@@ -134,6 +135,9 @@ func (s *syncing) await(ctx context.Context, c *client.Client) error {
 		case st.PeerID == "":
 			return fmt.Errorf("%w: the sidecar has only a part of the state, and no peers", errNoProgress)
 		}
+		if st.Fill != nil && st.Fill.AnchorGone {
+			fetched.Err = state.ErrAnchorGone
+		}
 		if st.Fill != nil {
 			fetched.Pairs, fetched.Completing = st.Fill.Done, st.Fill.Of > 0 && st.Fill.Done == st.Fill.Of
 			bar.set(fmt.Sprintf("state, %d pairs", st.Fill.Done), st.Fill.Done, st.Fill.Of)
@@ -202,6 +206,9 @@ type watch struct {
 func (w *watch) look(p state.FillProgress, now time.Time) error {
 	if p.Err == nil || p.Completing || p.Pairs != w.pairs || p.Covered != w.covered {
 		w.moved, w.pairs, w.covered = now, p.Pairs, p.Covered
+	}
+	if errors.Is(p.Err, state.ErrAnchorGone) {
+		return fmt.Errorf("%w: %w: give its --trust, what is here stays", errNoProgress, p.Err)
 	}
 	if stood := now.Sub(w.moved); w.patience > 0 && stood >= w.patience {
 		return fmt.Errorf("%w for %v: %w; what is here stays, another sync goes on from there", errNoProgress, stood.Round(time.Second), p.Err)

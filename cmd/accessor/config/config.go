@@ -24,7 +24,7 @@ type Config struct {
 	Data         string              `key:"data" doc:"directory of the store"`
 	Anchor       string              `key:"anchor" doc:"what a new store starts from: a jamtrace file, or a published genesis.bin; an existing store must have the same anchor"`
 	AwaitAnchor  bool                `key:"await_anchor" doc:"start without a store where there is none, and make it of what PUT /v1/anchor brings"`
-	Trust        string              `key:"trust" doc:"in place of an anchor: HASH:SLOT:ROOT of a trusted block, of which peers give the state; an existing store must have grown from it"`
+	Trust        string              `key:"trust" doc:"in place of an anchor: HASH:SLOT:ROOT of a trusted block, of which peers give the state; an existing store must have grown from it, unless it is partial and the block later"`
 	Commitment   string              `key:"commitment" doc:"state commitment of a new store: jam, or none (roots are not checked)"`
 	CacheBytes   Size                `key:"cache_bytes" doc:"memory of the read cache; 0 for none"`
 	Metrics      string              `key:"metrics_listen" doc:"IP address and port of /livez, /readyz, /v1/status and /metrics, without state and without authentication; empty for none"`

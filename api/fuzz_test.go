@@ -27,12 +27,14 @@ func wantSane(t *testing.T, what string, w *httptest.ResponseRecorder) {
 
 // FuzzRouter sends any method, target and headers.
 func FuzzRouter(f *testing.F) {
-	s := newServer(f, api.Options{})
+	s := newServer(f, api.Options{Erasure: &works{fail: api.ErrUnknownItem}})
 	s.accept("benny", "alfred")
 	for _, target := range []string{
 		"/v1/blocks/head/state/entropy", "/v1/blocks?leaves&limit=1", "/v1/blocks/head/state?prefix=40&reverse", "/v1/diff?from=0&to=1",
 		"/v1/history/slot?at=1", "/v1/blocks/%2e%2e/state/%00", "//", "/v1/blocks/head/proof?from=00&to=ff&max=1", "/livez?x", "/%ff",
 		"/v1/drafts/x/state/y", "/v1/pins/x/renew", "/v1/blocks/1/changes", "*", "/v1/anchor", "/v1/blocks/head?wait=1ms",
+		"/v1/da/erasure?shards=6&keep=0,3", "/v1/da/erasure/" + hash("root").String() + "/shards/5?shards=6&bundle_length=6&segments=1",
+		"/v1/da/erasure/" + hash("root").String() + "/segments/0?shards=1023&bundle_length=6&segments=1&segments_root=" + hash("root").String(),
 	} {
 		f.Add("GET", target, "application/json", []byte(nil))
 		f.Add("POST", target, "application/octet-stream", []byte("blk1"))
@@ -63,7 +65,7 @@ func FuzzRouter(f *testing.F) {
 
 // FuzzBodies sends any body, in each form, to each route that takes one.
 func FuzzBodies(f *testing.F) {
-	s := newServer(f, api.Options{})
+	s := newServer(f, api.Options{Erasure: &works{}})
 	s.doc = nil
 	b := s.block("benny", "alfred")
 	delete(s.states, "benny")
@@ -71,6 +73,8 @@ func FuzzBodies(f *testing.F) {
 	f.Add(api.AppendBlock(nil, b))
 	f.Add(api.AppendWrites(nil, b.Puts, b.Dels))
 	f.Add(api.AppendKeys(nil, b.Dels))
+	f.Add(messages("bundle"))
+	f.Add(messages("bundle", "segments", "path"))
 	for _, text := range []string{
 		`{"keys":["entropy"]}`, `{"hashes":[]}`, `{"hash":"00"}`, `{"block":"head","ttl_ms":1}`, `{"parent":"","slot":1,"owner":"\ud800"}`,
 		`{"a":{"a":[`, "null", "\xff", `{"value":"00"}`, "{}\n{}\n", `{"ttl_ms":1e9}`, `{"puts":[],"dels":[]}`,
@@ -83,7 +87,7 @@ func FuzzBodies(f *testing.F) {
 		for _, head := range []string{
 			"POST /v1/blocks", "POST /v1/blocks/held", "POST /v1/blocks/head/state", "POST /v1/head", "POST /v1/finalize", "POST /v1/pins",
 			"POST /v1/drafts", "PATCH /v1/drafts/" + d.ID + "/state", "POST /v1/drafts/" + d.ID + "/state", "PUT /v1/drafts/" + d.ID + "/state/slot",
-			"PUT /v1/anchor",
+			"PUT /v1/anchor", "POST /v1/da/erasure?shards=6", "PUT /v1/da/erasure/" + hash("root").String() + "/shards/0?shards=6&bundle_length=6",
 		} {
 			for _, media := range []string{"application/json", "application/octet-stream", "application/x-ndjson"} {
 				r := s.request(head, bytes.NewReader(body), []string{"Content-Type: " + media})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -241,4 +242,28 @@ func TestKeptShardsAreServed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzShardParts: a shard comes from anybody. What passes the check is the one that was
+// encoded.
+func FuzzShardParts(f *testing.F) {
+	bundle := []byte("a bundle")
+	spec, all, err := Encode(6, bundle, [][]byte{make([]byte, justify.SegmentSize)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, sh := range all {
+		path := sh.Path.Append(nil)
+		f.Add(i, sh.Bundle, slices.Concat(sh.Segments...), path)
+		f.Add(i, sh.Bundle[1:], slices.Concat(sh.Segments[1:]...), path[1:])
+	}
+	f.Fuzz(func(t *testing.T, i int, bundle, segments, path []byte) {
+		sh, err := spec.Shard(bundle, segments, path)
+		if err != nil {
+			return
+		}
+		if spec.Check(i, sh) == nil && !reflect.DeepEqual(sh, all[i]) {
+			t.Errorf("shard %d: %+v", i, sh)
+		}
+	})
 }

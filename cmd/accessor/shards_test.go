@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +31,9 @@ type holder struct {
 	socket string
 }
 
-// holders starts so many sidecars, each of which has all others for its peers.
-func holders(t *testing.T, n int) []*holder {
+// holders starts so many sidecars, each of which has all others for its peers. settings
+// are more lines of [da].
+func holders(t *testing.T, n int, settings string) []*holder {
 	t.Helper()
 	chain := generated(t, trace.GenerateOptions{Seed: 3, Blocks: 1, Keys: 5, Writes: 2})
 	dir, err := os.MkdirTemp("", "a")
@@ -60,9 +63,12 @@ func holders(t *testing.T, n int) []*holder {
 		all = append(all, h)
 	}
 	for i, h := range all {
-		others := slices.Delete(slices.Clone(addresses), i, i+1)
-		text := fmt.Sprintf("[da]\nenabled = true\nlisten = [%q]\nidentity_file = %q\npeers = [\"%s\"]\nshards_budget = \"64MiB\"\n",
-			listens[i], filepath.Join(dir, itoa(i)+".id"), strings.Join(others, `", "`))
+		var others []string
+		for _, address := range slices.Delete(slices.Clone(addresses), i, i+1) {
+			others = append(others, strconv.Quote(address))
+		}
+		text := fmt.Sprintf("[da]\nenabled = true\nlisten = [%q]\nidentity_file = %q\npeers = [%s]\n%s\n",
+			listens[i], filepath.Join(dir, itoa(i)+".id"), strings.Join(others, ", "), settings)
 		if err := os.WriteFile(h.args[len(h.args)-1], []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +134,7 @@ func TestShardsOfSidecars(t *testing.T) {
 		t.Skip("runs six sidecars")
 	}
 	ctx := context.Background()
-	all := holders(t, 6)
+	all := holders(t, 6, "")
 	bundle, segments := workPackage(1, 100_001, 3)
 	spec, err := all[0].client.Encode(ctx, 6, bundle, segments, []int{0, 1, 2, 3, 4, 5})
 	if err != nil {
@@ -210,7 +216,7 @@ func TestFullCodeOfSidecars(t *testing.T) {
 		t.Skip("runs three sidecars")
 	}
 	ctx := context.Background()
-	all := holders(t, 3)
+	all := holders(t, 3, "")
 	bundle, segments := workPackage(2, 1_000_003, 2)
 	var spec client.ErasureSpec
 	for n, h := range all {
@@ -239,4 +245,50 @@ func TestFullCodeOfSidecars(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	all[0].wants(t, spec, bundle, segments)
+}
+
+// TestNoRoomForShards: what there is no room for is refused, told, and counted; it costs
+// nothing that was kept. Where none are kept, work packages are encoded all the same.
+func TestNoRoomForShards(t *testing.T) {
+	ctx := context.Background()
+	bundle, segments := workPackage(3, 10_000, 1)
+	for budget, fits := range map[string]int{"30kB": 2, "0": 0} { // a shard has some 9 kB, three blocks of a disk
+		h := holders(t, 1, `shards_budget = "`+budget+`"`)[0]
+		spec, err := h.client.Encode(ctx, 6, bundle, segments, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, all, err := da.Encode(6, bundle, segments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, sh := range all {
+			one := client.ErasureShard{Bundle: sh.Bundle, Segments: slices.Concat(sh.Segments...), Justification: sh.Path.Append(nil)}
+			if err := h.client.PutShard(ctx, spec, i, one); i < fits && err != nil || i >= fits && !errors.Is(err, client.ErrOutOfSpace) {
+				t.Errorf("shard %d of %s: %v", i, budget, err)
+			}
+		}
+		if _, err := h.client.Encode(ctx, 6, bundle, segments, client.KeepAll); !errors.Is(err, client.ErrOutOfSpace) {
+			t.Errorf("all shards in %s: %v", budget, err)
+		}
+		got, err := h.client.Bundle(ctx, spec)
+		if fits == 2 && (err != nil || !bytes.Equal(got, bundle)) || fits == 0 && !errors.Is(err, client.ErrNotFetched) {
+			t.Errorf("%s: %v", budget, err)
+		}
+		resp, err := overSocket(h.socket).Get("http://x/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		want := []string{"\naccessor_shards 0\n", "\naccessor_shards_refused_total 0\n"} // there is no store
+		if fits > 0 {
+			want = []string{"\naccessor_shards 2\n", "\naccessor_shards_bytes 24576\n", "\naccessor_shards_refused_total 10\n"}
+		}
+		for _, line := range want {
+			if !strings.Contains(string(text), line) {
+				t.Errorf("%s: the metrics haven't %q, %v", budget, line, err)
+			}
+		}
+	}
 }

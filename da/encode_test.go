@@ -1,12 +1,14 @@
 package da
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
@@ -242,6 +244,36 @@ func TestKeptShardsAreServed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What peers may have read of kept shards is bounded, however little of it they take.
+func TestReadsForPeersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWork(rand.New(rand.NewPCG(6, 6)), erasure.Tiny(), 2_000_000, 0)
+		holder := keeping(t, nil)
+		if err := holder.PutShard(w.spec, 1, w.shards[1]); err != nil {
+			t.Fatal(err)
+		}
+		sv := testServer(Serve{Shards: Anyone}, nil)
+		sv.kept = holder.kept()
+		const times = 200
+		d := took(func() {
+			for range times {
+				if _, err := sv.shard(t.Context(), w.spec.Root, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		least := time.Duration((times*len(w.shards[1].Bundle) - shards.MaxFile) * int(time.Second) / readRate)
+		if d < least || d > least+least/10 {
+			t.Errorf("%d reads took %v, want some %v", times, d, least)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := sv.shard(ctx, w.spec.Root, 1); err == nil || errors.Is(err, ErrNotHeld) {
+			t.Errorf("without time: %v", err)
+		}
+	})
 }
 
 // FuzzShardParts: a shard comes from anybody. What passes the check is the one that was

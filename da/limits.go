@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"accessor/da/items"
+	"accessor/da/shards"
 )
 
 // Access says who is served something.
@@ -67,6 +68,9 @@ const (
 	serveTime = 30 * time.Second
 	// busyPause is what a peer is told to wait where too many requests are at work.
 	busyPause = 100 * time.Millisecond
+	// readRate is how many bytes of kept shards are read for peers in a second: of a shard
+	// all is read and hashed, though but one segment of it is asked for.
+	readRate = 128 << 20
 	// writeGrace and writeRate are what a peer has to keep up with in reading its answer.
 	writeGrace = 10 * time.Second
 	writeRate  = 32 << 10
@@ -97,6 +101,7 @@ type server struct {
 	most   int            // bytes of an answer that can be cut
 	work   chan struct{}  // tokens of calls of the source
 	told   rate.Sometimes // of errors of the source
+	reads  *rate.Limiter  // of kept shards
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -128,6 +133,7 @@ func newServer(base context.Context, config Serve, src Source, stats *counters, 
 		// Half of the processors are left for who reads here.
 		work:  make(chan struct{}, max(4, runtime.GOMAXPROCS(0)/2)),
 		told:  rate.Sometimes{Interval: sourceErrorsEvery},
+		reads: rate.NewLimiter(readRate, shards.MaxFile),
 		users: map[string]*user{},
 	}
 }

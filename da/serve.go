@@ -308,6 +308,9 @@ func (sv *server) shard(ctx context.Context, root forks.Hash, index uint16) (Sha
 		}
 	}
 	shard, _, err := sv.kept.get(root, int(index))
+	if err == nil {
+		err = sv.reads.WaitN(ctx, shard.Size())
+	}
 	return shard, err
 }
 

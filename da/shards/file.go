@@ -30,9 +30,9 @@ const (
 	headSize = len(magic) + 4*2 + 2*4
 )
 
-// maxFile bounds a file: half of a bundle, and of all segments, where any 2 shards are
-// enough.
-const maxFile = headSize + erasure.MaxSize/2 + MaxSegments*justify.SegmentSize/2 + 4096
+// MaxFile bounds a file, in bytes: half of a bundle, and of all segments, where any 2
+// shards are enough.
+const MaxFile = headSize + erasure.MaxSize/2 + MaxSegments*justify.SegmentSize/2 + 4096
 
 // errFormat: the bytes are not a shard's file.
 var errFormat = errors.New("malformed file of a shard")
@@ -48,14 +48,14 @@ func check(spec justify.Spec, index int, sh Shard) error {
 	if err := spec.CheckShards(index, sh.Bundle, sh.Segments, sh.Path); err != nil {
 		return err
 	}
-	if spec.Segments > MaxSegments || sh.size() > maxFile {
+	if spec.Segments > MaxSegments || sh.Size() > MaxFile {
 		return &erasure.ShardError{Index: index, Err: fmt.Errorf("%w: %d bytes and %d segments", justify.ErrWrong, len(sh.Bundle), spec.Segments)}
 	}
 	return nil
 }
 
-// size is that of the shard's file.
-func (sh *Shard) size() int {
+// Size is that of the shard's file, in bytes.
+func (sh *Shard) Size() int {
 	size := headSize + len(sh.Bundle)
 	for _, entry := range sh.Path {
 		size += 1 + len(entry)
@@ -68,7 +68,7 @@ func (sh *Shard) size() int {
 
 // encode gives the file of a shard that was checked.
 func encode(shards, index int, sh *Shard) []byte {
-	b := append(make([]byte, 0, sh.size()), magic...)
+	b := append(make([]byte, 0, sh.Size()), magic...)
 	size := 0
 	if len(sh.Segments) > 0 {
 		size = len(sh.Segments[0])
@@ -91,7 +91,7 @@ func encode(shards, index int, sh *Shard) []byte {
 // kept under: every byte that is given leads to it. The shard is parts of b. Errors:
 // errFormat, and those of check.
 func decode(b []byte, root forks.Hash, index int) (Shard, justify.Spec, error) {
-	if len(b) < headSize || len(b) > maxFile || string(b[:len(magic)]) != magic {
+	if len(b) < headSize || len(b) > MaxFile || string(b[:len(magic)]) != magic {
 		return Shard{}, justify.Spec{}, fmt.Errorf("%w: its head", errFormat)
 	}
 	u16 := func(i int) int { return int(binary.LittleEndian.Uint16(b[len(magic)+2*i:])) }

@@ -171,7 +171,7 @@ func (s *Store) Get(root forks.Hash, index int) (Shard, justify.Spec, error) {
 		if at == nil || index != int(k.index) {
 			return Shard{}, justify.Spec{}, fmt.Errorf("shard %d of %s: %w", index, root.Short(), ErrAbsent)
 		}
-		b, err := readAtMost(s.path(k), min(at.Value.(*entry).size, int64(maxFile)))
+		b, err := readAtMost(s.path(k), min(at.Value.(*entry).size, int64(MaxFile)))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Shard{}, justify.Spec{}, fmt.Errorf("shard %d of %s: %w", index, root.Short(), err)
 		}
@@ -198,7 +198,12 @@ func readAtMost(path string, size int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, size+1))
+	b := make([]byte, size+1)
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	return b[:n], nil
 }
 
 // damaged removes one that was damaged, or is gone, unless it is another by now.
@@ -238,7 +243,7 @@ func (s *Store) Put(spec justify.Spec, all map[int]Shard) error {
 		if err := check(spec, index, sh); err != nil {
 			return fmt.Errorf("put shards: %w", err)
 		}
-		todo = append(todo, &writing{entry: entry{key{spec.Root, uint16(index)}, int64(sh.size()), now}, shard: &sh})
+		todo = append(todo, &writing{entry: entry{key{spec.Root, uint16(index)}, int64(sh.Size()), now}, shard: &sh})
 	}
 	reserved, err := s.reserve(todo)
 	if err != nil {

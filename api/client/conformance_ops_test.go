@@ -42,6 +42,11 @@ type arguments struct {
 	MS                    float64
 	Blocks                []json.RawMessage
 	Answers               [][]string
+	Bundle                string
+	Segments              []string
+	Shards, Index         int
+	Keep, Spec, Shard     json.RawMessage
+	ErasureRoot           client.Hash
 	WaitMS                *float64
 	TTLMS                 float64
 	WithinMS              float64
@@ -53,7 +58,7 @@ func (a *arguments) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &members); err != nil {
 		return err
 	}
-	for from, to := range map[string]string{"post_root": "PostRoot", "wait_ms": "WaitMS", "ttl_ms": "TTLMS", "within_ms": "WithinMS"} {
+	for from, to := range map[string]string{"post_root": "PostRoot", "wait_ms": "WaitMS", "ttl_ms": "TTLMS", "within_ms": "WithinMS", "erasure_root": "ErasureRoot"} {
 		if raw, ok := members[from]; ok {
 			delete(members, from)
 			members[to] = raw
@@ -107,8 +112,8 @@ func init() {
 		"verified_get": doneBy(doGet), "verified_get_many": doneBy(doGetMany), "verified_scan": doneBy(doScan),
 		"changes": doneBy(doChanges), "diff": doneBy(doDiff), "history": doneBy(doHistory),
 		"prove": doneBy(doProve), "check_proof": doneBy(doCheckProof),
-		"locks":       func(ctx context.Context, o *operation) (any, error) { return o.c.Locks(ctx) },
-		"status":      func(ctx context.Context, o *operation) (any, error) { return o.c.Status(ctx) },
+		"locks":  func(ctx context.Context, o *operation) (any, error) { return o.c.Locks(ctx) },
+		"status": func(ctx context.Context, o *operation) (any, error) { return o.c.Status(ctx) },
 		"item": doneBy(func(ctx context.Context, o *operation, a *arguments) (any, error) {
 			item, err := o.c.Item(ctx, a.Hash)
 			return map[string]any{"item": hex.EncodeToString(item)}, err
@@ -121,6 +126,8 @@ func init() {
 			hash, err := o.c.PutItem(ctx, item)
 			return map[string]any{"hash": hash}, err
 		}),
+		"encode": doneBy(doEncode), "bundle": doneBy(doBundle), "segment": doneBy(doSegment),
+		"shard": doneBy(doShard), "put_shard": doneBy(doPutShard),
 		"scan_open":   doneBy(doScanOpen),
 		"scan_next":   doneBy(doScanNext),
 		"events_open": doneBy(doEventsOpen), "events_next": doneBy(doEventsNext), "events_close": doneBy(doEventsClose),

@@ -24,16 +24,21 @@ type daCommand struct {
 func newDA(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "da",
-		Short: "Get and put items (preimages, bundles, segments) by their hash",
+		Short: "Get and put items by their hash, and erasure-coded work packages",
 		Long: `Items are preimages, work-package bundles and segments, by their BLAKE2b-256 hash. A
 running sidecar keeps some, where its configuration says so, and asks its peers for others
-(docs/SERVE.md, Peers). What comes is checked by its hash.`,
+(docs/SERVE.md, Peers). What comes is checked by its hash.
+
+A work package is encoded into shards, of which any 2 of 6, or 342 of 1,023, give it again,
+wherever they are kept. Its spec, a file of JSON, is what a reader trusts.`,
 		Example: `  HASH=$(accessor da put preimage)
-  accessor da get $HASH -o same`,
+  accessor da get $HASH -o same
+  accessor da encode --shards 6 --keep 0,3 --json bundle > spec.json
+  accessor da bundle spec.json -o bundle`,
 		Args: noSuchCommand,
 		RunE: showHelp,
 	}
-	cmd.AddCommand(newDAGet(e), newDAPut(e))
+	cmd.AddCommand(newDAGet(e), newDAPut(e), newDAEncode(e), newDABundle(e), newDASegment(e), newDAShard(e))
 	return cmd
 }
 
@@ -134,6 +139,8 @@ func notKept(err error) error {
 		return &exitError{exitDiffers, fmt.Errorf("the sidecar keeps nothing so large: %s", strings.Map(printable, e.Detail))}
 	case errors.Is(err, client.ErrMethodNotAllowed):
 		return &exitError{exitDiffers, errors.New("the sidecar keeps no items: its configuration has no [da] (docs/SERVE.md, Peers)")}
+	case errors.Is(err, client.ErrBadBody) && errors.As(err, &e): // whoever made the shard did it wrongly
+		return &exitError{exitDiffers, errors.New(strings.Map(printable, e.Detail))}
 	}
 	return err
 }

@@ -18,7 +18,7 @@ var statusOfKind = map[client.Kind]int{
 	"unknown-block": exitDiffers, "pruned": exitDiffers, "absent-key": exitDiffers, "no-changes": exitDiffers,
 	"unknown-draft": exitDiffers, "draft-over": exitDiffers, "draft-committing": exitDiffers, "unknown-pin": exitDiffers,
 	"conflict": exitDiffers, "not-descendant": exitDiffers, "invalid-block": exitDiffers, "wrong-root": exitDiffers,
-	"unknown-item": exitDiffers, "prior-root": exitDiffers, "slot-order": exitDiffers, "locked": exitDiffers, "reserved": exitDiffers,
+	"unknown-item": exitDiffers, "bad-encoding": exitDiffers, "prior-root": exitDiffers, "slot-order": exitDiffers, "locked": exitDiffers, "reserved": exitDiffers,
 	client.ErrBadProof: exitDiffers,
 
 	"bad-request": exitUsage, "bad-block-id": exitUsage, "bad-key": exitUsage, "bad-body": exitUsage,
@@ -43,6 +43,7 @@ var nextOf = map[client.Kind]string{
 	"forbidden-item":    "ask by a socket or token that has such a role (docs/SERVE.md)",
 	"forbidden-peer":    "ask by a socket that takes this user (docs/SERVE.md)",
 	"unauthenticated":   "give --token-kid and --token-secret-file (docs/SERVE.md)",
+	"not-found":         "is its [da] on (docs/SERVE.md, Peers)? Is it of this version?",
 	"no-store":          "start it with accessor serve --anchor FILE, or send it PUT /v1/anchor",
 	"out-of-space":      "make room on its disk, or raise its budget",
 	"read-only":         "look at its log, and at its disk",

@@ -137,7 +137,9 @@ func (s ErasureSpec) query() string {
 	v.Set("shards", strconv.Itoa(s.Shards))
 	v.Set("bundle_length", strconv.Itoa(s.BundleLength))
 	v.Set("segments", strconv.Itoa(s.Segments))
-	v.Set("segments_root", s.SegmentsRoot.String())
+	if s.SegmentsRoot != (Hash{}) {
+		v.Set("segments_root", s.SegmentsRoot.String())
+	}
 	if s.BundleHash != (Hash{}) {
 		v.Set("bundle_hash", s.BundleHash.String())
 	}

@@ -53,7 +53,7 @@ func (c *daCommand) command(e *env, cmd *cobra.Command, f func(ctx context.Conte
 		if c.data != "" && c.socket == "" {
 			return usageError("items are a running sidecar's, and its peers': start accessor serve --data %s, and use --socket", c.data)
 		}
-		return c.ask(cmd, func(ctx context.Context, cl *client.Client) error { return f(ctx, cl, args) })
+		return c.ask(cmd, func(ctx context.Context, cl *client.Client) error { return daError(f(ctx, cl, args)) })
 	}
 	return cmd
 }
@@ -120,7 +120,7 @@ its readers and its peers, and prints the hash. Others may take its place later.
 		}
 		hash, err := cl.PutItem(ctx, item)
 		if err != nil {
-			return notKept(err)
+			return err
 		}
 		if c.json {
 			return json.NewEncoder(c.stdout).Encode(map[string]any{"hash": hash, "bytes": len(item)})
@@ -130,16 +130,18 @@ its readers and its peers, and prints the hash. Others may take its place later.
 	})
 }
 
-// notKept says why a sidecar doesn't keep what it was given, where that is no fault of
-// what was asked.
-func notKept(err error) error {
+// daError says what is wrong where the kind of an error means something of its own here.
+func daError(err error) error {
 	var e *client.Error
-	switch {
-	case errors.Is(err, client.ErrTooLarge) && errors.As(err, &e):
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Kind {
+	case client.ErrMethodNotAllowed, client.ErrNotFound:
+		return &exitError{exitStore, errors.New("the sidecar has nothing of that: its configuration has no [da] (docs/SERVE.md, Peers), or it is older than this program")}
+	case client.ErrTooLarge:
 		return &exitError{exitDiffers, fmt.Errorf("the sidecar keeps nothing so large: %s", strings.Map(printable, e.Detail))}
-	case errors.Is(err, client.ErrMethodNotAllowed):
-		return &exitError{exitDiffers, errors.New("the sidecar keeps no items: its configuration has no [da] (docs/SERVE.md, Peers)")}
-	case errors.Is(err, client.ErrBadBody) && errors.As(err, &e): // whoever made the shard did it wrongly
+	case client.ErrBadBody: // whoever made the shard did it wrongly
 		return &exitError{exitDiffers, errors.New(strings.Map(printable, e.Detail))}
 	}
 	return err

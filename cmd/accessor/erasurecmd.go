@@ -249,7 +249,7 @@ the shard of that index, 3 where there is no room.`,
 			return &exitError{exitInput, fmt.Errorf("%s: %w", args[2], err)}
 		}
 		if err := cl.PutShard(ctx, spec, index, shard); err != nil {
-			return notKept(err)
+			return err
 		}
 		if c.json {
 			return json.NewEncoder(c.stdout).Encode(map[string]any{"erasure_root": spec.ErasureRoot, "index": index})

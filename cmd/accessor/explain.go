@@ -43,7 +43,6 @@ var nextOf = map[client.Kind]string{
 	"forbidden-item":    "ask by a socket or token that has such a role (docs/SERVE.md)",
 	"forbidden-peer":    "ask by a socket that takes this user (docs/SERVE.md)",
 	"unauthenticated":   "give --token-kid and --token-secret-file (docs/SERVE.md)",
-	"not-found":         "is its [da] on (docs/SERVE.md, Peers)? Is it of this version?",
 	"no-store":          "start it with accessor serve --anchor FILE, or send it PUT /v1/anchor",
 	"out-of-space":      "make room on its disk, or raise its budget",
 	"read-only":         "look at its log, and at its disk",

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -26,6 +27,7 @@ type Completion struct {
 	s      *Store
 	anchor Record
 	above  map[forks.Hash]Record // the blocks that were added, with their new deltas' sizes
+	left   []*entry              // blocks to add, each below those that descend from it
 	w      *Working              // stands at a block that was added, or the anchor
 	over   bool
 }
@@ -135,26 +137,41 @@ func (c *Completion) Next() (rec Record, parent *Working, ok bool, err error) {
 	return next.rec, c.w, true, err
 }
 
-// next prefers the children of the block at which the database stands.
-func (c *Completion) next() (next *entry) {
+// next gives the next block to add, branch after branch, so that the database stands at
+// its parent as a rule; nil where all are added.
+func (c *Completion) next() *entry {
+	for len(c.left) > 0 {
+		next := c.left[len(c.left)-1]
+		if _, done := c.above[next.rec.Hash]; !done {
+			return next
+		}
+		c.left = c.left[:len(c.left)-1]
+	}
+	if c.left = c.missing(); len(c.left) == 0 {
+		return nil
+	}
+	return c.left[len(c.left)-1]
+}
+
+// missing gives the blocks that are not added, the first to add last: those above one of
+// them directly before it, as far as they are on one branch.
+func (c *Completion) missing() []*entry {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	children := make(map[*entry][]*entry)
 	for _, e := range c.s.sortedLocked() {
-		above := e.parent()
-		if _, done := c.above[e.rec.Hash]; done || above == nil {
-			continue
-		}
-		if _, done := c.above[above.rec.Hash]; !done && above.parent() != nil {
-			continue
-		}
-		if above.rec.Hash == c.w.at.rec.Hash {
-			return e
-		}
-		if next == nil {
-			next = e
+		children[e.parent()] = append(children[e.parent()], e)
+	}
+	var list []*entry
+	for way := children[nil]; len(way) > 0; {
+		e := way[len(way)-1]
+		way = append(way[:len(way)-1], children[e]...)
+		if _, done := c.above[e.rec.Hash]; !done && e.parent() != nil {
+			list = append(list, e)
 		}
 	}
-	return next
+	slices.Reverse(list)
+	return list
 }
 
 // Add writes the delta of the block that Next gave again, with what it changes of the

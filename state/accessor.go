@@ -134,6 +134,7 @@ type Accessor struct {
 	closed   bool
 	tree     *forks.Tree
 	head     *forks.Hash               // as the node said; nil until then
+	swept    forks.Hash                // up to which CatchUp has looked for forks; zero: from finalized on
 	going    map[forks.Hash]forks.Slot // blocks that are being pruned
 	inflight map[forks.Hash]*inflight  // imports before they end
 	awaited  map[forks.Hash]*awaited   // by WaitBlock

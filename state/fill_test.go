@@ -449,3 +449,34 @@ func TestCatchUpIsBounded(t *testing.T) {
 		})
 	}
 }
+
+// Forks that come late, far below the leaves and far above finalized, are found as well,
+// however little fits into an answer.
+func TestCatchUpFindsForks(t *testing.T) {
+	c := newChain(t, engines[0], small)
+	n := c.newcomer(t, small)
+	ctx := context.Background()
+	line := []string{"alfred"}
+	for i := range 14 {
+		line = append(line, fmt.Sprint("b", i))
+	}
+	c.grow(line...)
+	if blocks, err := n.CatchUp(ctx, nil); blocks != 14 || err != nil {
+		t.Fatalf("%d blocks, %v", blocks, err)
+	}
+	for _, at := range []int{1, 5, 9, 12} {
+		c.grow(line[at], fmt.Sprint("f", at), fmt.Sprint("g", at), fmt.Sprint("h", at))
+	}
+	found := 0
+	for range 16 {
+		blocks, err := n.CatchUp(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found += blocks
+	}
+	if found != 4*3 {
+		t.Errorf("%d blocks of forks were found, of %d", found, 4*3)
+	}
+	n.wantStates()
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -117,32 +118,76 @@ func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks i
 	if a.fetcher == nil {
 		return 0, fmt.Errorf("catch up: %w: %w", ErrNotFetched, errNoFetcher)
 	}
-	// Above finalized for forks that are not held yet, above each leaf to go on there.
-	var tips []forks.Hash
+	c := catchUp{a: a, imported: imported}
+	if c.left, err = a.roomAhead(); err != nil {
+		return 0, fmt.Errorf("catch up: %w", err)
+	}
+	// Each leaf to go on there; and for forks that are not held yet a stretch of what is
+	// held, another one each time.
+	leaves, from := a.tips()
+	given, err := c.above(ctx, from)
+	if err == nil {
+		a.sweepTo(given)
+		err = c.all(ctx, append(a.leavesOf(leaves), a.leavesOf(c.fresh)...))
+	}
+	if err != nil {
+		return len(c.fresh), fmt.Errorf("catch up: %w", err)
+	}
+	return len(c.fresh), nil
+}
+
+// tips gives the leaves above finalized, and the block above which a CatchUp looks for
+// forks.
+func (a *Accessor) tips() (leaves []forks.Hash, from forks.Hash) {
 	a.ReadTree(func(t *forks.Tree) {
 		finalized := t.Finalized().Hash
-		tips = append(tips, finalized)
+		if from = a.swept; !t.IsAncestor(finalized, from) {
+			from = finalized
+		}
 		for _, leaf := range t.Leaves() {
-			if leaf.Hash != finalized && t.IsAncestor(finalized, leaf.Hash) {
-				tips = append(tips, leaf.Hash)
+			if leaf.Hash != from && t.IsAncestor(finalized, leaf.Hash) {
+				leaves = append(leaves, leaf.Hash)
 			}
 		}
 	})
-	left, err := a.roomAhead()
-	if err != nil {
-		return 0, fmt.Errorf("catch up: %w", err)
+	return leaves, from
+}
+
+// sweepTo notes where the next CatchUp looks for forks: above the last block but one on
+// the way to the head that was given now, since of the last one's siblings some may not
+// have been; or from finalized on again.
+func (a *Accessor) sweepTo(given []forks.Hash) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	head := a.headLocked().Hash
+	way := slices.DeleteFunc(slices.Clone(given), func(h forks.Hash) bool { return !a.tree.IsAncestor(h, head) })
+	switch {
+	case len(way) == 0 || slices.Contains(way, head):
+		a.swept = forks.Hash{}
+	default:
+		a.swept = way[max(0, len(way)-2)]
 	}
+}
+
+// catchUp is one CatchUp.
+type catchUp struct {
+	a        *Accessor
+	imported func(Result)
+	left     CatchUpLimits
+	fresh    []forks.Hash // new blocks
+}
+
+// all goes on above blocks until peers have no more.
+func (c *catchUp) all(ctx context.Context, tips []forks.Hash) error {
 	for len(tips) > 0 {
-		above := tips[len(tips)-1]
+		above, before := tips[len(tips)-1], len(c.fresh)
 		tips = tips[:len(tips)-1]
-		fresh, err := a.catchUpAbove(ctx, above, &left, imported)
-		blocks += len(fresh)
-		if err != nil {
-			return blocks, fmt.Errorf("catch up: %w", err)
+		if _, err := c.above(ctx, above); err != nil {
+			return err
 		}
-		tips = append(tips, a.leavesOf(fresh)...)
+		tips = append(tips, c.a.leavesOf(c.fresh[before:])...)
 	}
-	return blocks, nil
+	return nil
 }
 
 // leavesOf gives those of blocks that have no children.
@@ -161,43 +206,51 @@ func (a *Accessor) leavesOf(blocks []forks.Hash) (leaves []forks.Hash) {
 // peer may give the right one.
 const mostRefusals = 4
 
-// catchUpAbove fetches and imports descendants of a block, and gives the new ones.
-func (a *Accessor) catchUpAbove(ctx context.Context, above forks.Hash, left *CatchUpLimits, imported func(Result)) (fresh []forks.Hash, err error) {
+// above fetches and imports descendants of a block, and gives those that are held then.
+func (c *catchUp) above(ctx context.Context, above forks.Hash) (given []forks.Hash, err error) {
+	a := c.a
 	for range mostRefusals {
 		fetching, cancel := context.WithTimeout(ctx, a.fetchTimeout)
 		list, fetchErr := a.fetcher.FetchBlocks(fetching, above, catchUpBytes)
 		cancel()
 		if fetchErr != nil {
-			return fresh, fmt.Errorf("%w: blocks above %s: %w", ErrNotFetched, above, fetchErr)
+			return nil, fmt.Errorf("%w: blocks above %s: %w", ErrNotFetched, above, fetchErr)
 		}
+		given = given[:0]
 		var refused error
 		for _, b := range list {
-			if left.Blocks <= 0 || left.Bytes <= 0 {
-				return fresh, fmt.Errorf("%w: of %d blocks, and %d bytes of them, there may be no more", ErrAhead, a.ahead.Blocks, a.ahead.Bytes)
-			}
-			res, err := a.importOf(ctx, b)
+			h, err := c.take(ctx, b)
 			switch {
 			case refusedBlock(err):
 				refused = cmp.Or(refused, err)
-				continue
 			case err != nil:
-				return fresh, err
-			case !res.Held:
-				fresh = append(fresh, res.Block.Hash)
-				if err := left.take(a.store, res.Block.Hash); err != nil {
-					return fresh, err
-				}
-				if imported != nil {
-					imported(res)
-				}
+				return nil, err
+			default:
+				given = append(given, h)
 			}
 		}
 		if refused == nil {
-			return fresh, nil
+			return given, nil
 		}
 		err = fmt.Errorf("%w: a block above %s: %w", ErrNotFetched, above, refused)
 	}
-	return fresh, err
+	return nil, err
+}
+
+// take imports a block of a peer, unless there is no room for it.
+func (c *catchUp) take(ctx context.Context, b *Block) (h forks.Hash, err error) {
+	if c.left.Blocks <= 0 || c.left.Bytes <= 0 {
+		return h, fmt.Errorf("%w: of %d blocks, and %d bytes of them, there may be no more", ErrAhead, c.a.ahead.Blocks, c.a.ahead.Bytes)
+	}
+	res, err := c.a.importOf(ctx, b)
+	if err != nil || res.Held {
+		return res.Block.Hash, err
+	}
+	c.fresh = append(c.fresh, res.Block.Hash)
+	if c.imported != nil {
+		c.imported(res)
+	}
+	return res.Block.Hash, c.left.take(c.a.store, res.Block.Hash)
 }
 
 // importOf imports a block of a peer.

@@ -26,7 +26,7 @@ const (
 // Event is something that has happened to the store, as GET /v1/events tells it.
 // docs/EVENTS.md says when each kind comes.
 type Event struct {
-	Kind     string `json:"kind" enum:"block,head,reorg,finalized,pruned,walkback,lock,gap" doc:"the event's name as well"`
+	Kind     string `json:"kind" enum:"block,head,reorg,finalized,pruned,walkback,lock,complete,gap" doc:"the event's name as well"`
 	Position uint64 `json:"position" doc:"the event's id as well: ascending, below 2^53"`
 	TimeMS   int64  `json:"time_ms,omitempty" doc:"when it happened, in milliseconds since 1970; a gap has none"`
 

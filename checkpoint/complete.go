@@ -208,28 +208,30 @@ func (c *Completion) Add(rec Record, trie WriteSet) error {
 // Commit makes the store complete. All blocks are added, and none is imported until it
 // returns. Where the error is nil the anchor has its image and its checkpoint. After an
 // error the store may be complete all the same, which Partial tells; the next start
-// finishes what is left.
-func (c *Completion) Commit() error {
+// finishes what is left. The caller publishes the event of it once that can be seen,
+// whether there was an error or not.
+func (c *Completion) Commit() (publish func(), err error) {
 	s := c.s
 	s.building.Lock()
 	defer s.building.Unlock()
 	if e := c.next(); e != nil {
-		return fmt.Errorf("complete the store: block %s was not added", e.rec.Hash)
+		return func() {}, fmt.Errorf("complete the store: block %s was not added", e.rec.Hash)
 	}
 	changes := []Change{{Key: blockKey(c.anchor.Hash), Value: c.anchor.encode()}}
 	for h, rec := range c.above {
 		changes = append(changes, Change{Key: blockKey(h), Value: rec.encode()})
 	}
-	if err := s.recordAll(changes, true); err != nil {
+	publish, err = s.recordWith(changes, Event{Kind: EventComplete, Block: c.anchor.Block})
+	if err != nil {
 		c.end() // the files stay: the records may have reached the disk
 		s.mu.Lock()
 		s.undecided[c.anchor.Hash] = true
 		s.mu.Unlock()
-		return fmt.Errorf("record the complete state: %w", err)
+		return publish, fmt.Errorf("record the complete state: %w", err)
 	}
 	c.replaceEntries()
 	c.end()
-	err := s.files.rename(s.anchorPath(c.anchor.Block), s.deltaPath(c.anchor.Block))
+	err = s.files.rename(s.anchorPath(c.anchor.Block), s.deltaPath(c.anchor.Block))
 	for _, rec := range c.above {
 		err = errors.Join(err, s.files.rename(s.fullPath(rec.Block), s.deltaPath(rec.Block)))
 	}
@@ -237,9 +239,9 @@ func (c *Completion) Commit() error {
 		err = s.anchorImage()
 	}
 	if err != nil {
-		return fmt.Errorf("complete the store: %w", err)
+		return publish, fmt.Errorf("complete the store: %w", err)
 	}
-	return nil
+	return publish, nil
 }
 
 // replaceEntries does in memory what the records say already. Readers without the lock

@@ -34,11 +34,13 @@ const (
 	EventWalkBack
 	// EventLock: an import found its slot locked by another.
 	EventLock
+	// EventComplete: the anchor's whole state is here, of which there was only a part.
+	EventComplete
 
 	eventKinds // their number
 )
 
-var eventNames = [eventKinds]string{"gap", "block", "head", "reorg", "finalized", "pruned", "walkback", "lock"}
+var eventNames = [eventKinds]string{"gap", "block", "head", "reorg", "finalized", "pruned", "walkback", "lock", "complete"}
 
 // String gives the kind's name, in lower case.
 func (k EventKind) String() string {
@@ -70,7 +72,8 @@ type Event struct {
 	Kind     EventKind
 	// Time is when it happened, to the millisecond.
 	Time time.Time
-	// Block is the block that is held, is the head, finalized or the anchor now, that
+	// Block is the block that is held, is the head, finalized or the anchor now, whose
+	// state is complete, that
 	// walked back, or that wants a locked slot; of the last one, and of a walk-back,
 	// the root is not known.
 	Block forks.Block

@@ -114,7 +114,9 @@ func complete(s *checkpoint.Store, pairs iter.Seq2[checkpoint.Pair, error]) erro
 			return err
 		}
 		if !ok {
-			return c.Commit()
+			publish, err := c.Commit()
+			publish()
+			return err
 		}
 		at, _, err := parent.Trie().Get([]byte("t"))
 		if err != nil {
@@ -287,7 +289,7 @@ func TestCompletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Commit(); err == nil {
+	if _, err := c.Commit(); err == nil {
 		t.Error("committed without the blocks above")
 	}
 	c.Abort()

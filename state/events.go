@@ -28,6 +28,7 @@ const (
 	EventPruned    = checkpoint.EventPruned
 	EventWalkBack  = checkpoint.EventWalkBack
 	EventLock      = checkpoint.EventLock
+	EventComplete  = checkpoint.EventComplete
 )
 
 // Where a subscription may begin, beside after an event.

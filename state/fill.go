@@ -348,9 +348,11 @@ func (a *Accessor) complete(ctx context.Context, p *partial) error {
 	}
 	p.switching.Lock()
 	defer p.switching.Unlock()
+	publish := func() {}
 	if err = a.completeBlocks(ctx, c); err == nil {
-		err = c.Commit()
+		publish, err = c.Commit()
 	}
+	defer publish()
 	if a.store.Partial() {
 		return err
 	}

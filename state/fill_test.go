@@ -27,6 +27,15 @@ func TestFill(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer v.Close()
+		told := make(chan error, 1)
+		sub := n.Subscribe(state.Newest, state.EventComplete)
+		go func() {
+			e, err := sub.Next(ctx)
+			if err == nil && (e.Block.Hash != hash("alfred") || n.Partial()) {
+				err = fmt.Errorf("the store is partial %v, and told to be complete: %+v", n.Partial(), e)
+			}
+			told <- err
+		}()
 		hold := make(chan struct{})
 		n.peers.hold.Store(&hold)
 		var progress []state.FillProgress
@@ -40,6 +49,9 @@ func TestFill(t *testing.T) {
 		n.follow("fred", "gina")
 		if err := <-filled; err != nil {
 			t.Fatal(err)
+		}
+		if err := <-told; err != nil {
+			t.Error(err)
 		}
 		last := progress[len(progress)-1]
 		if last.Pairs != 20 || last.Covered != 1 || !last.Completing || last.Err != nil {

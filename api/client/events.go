@@ -18,7 +18,7 @@ import (
 // Event is something that has happened to the store; docs/API.md says which members
 // each kind has, docs/EVENTS.md when it comes.
 type Event struct {
-	Kind     string `json:"kind"`     // block, head, reorg, finalized, pruned, walkback, lock, gap
+	Kind     string `json:"kind"`     // block, head, reorg, finalized, pruned, walkback, lock, complete, gap
 	Position uint64 `json:"position"` // ascending
 	TimeMS   int64  `json:"time_ms,omitempty"`
 

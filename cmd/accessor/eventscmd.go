@@ -15,7 +15,7 @@ import (
 )
 
 // eventKinds are the kinds of events that can be asked for.
-var eventKinds = []string{"block", "head", "reorg", "finalized", "pruned", "walkback", "lock"}
+var eventKinds = []string{"block", "head", "reorg", "finalized", "pruned", "walkback", "lock", "complete"}
 
 // eventsCommand is `accessor events`.
 type eventsCommand struct {
@@ -153,6 +153,8 @@ func eventText(e *client.Event) string {
 		text += fmt.Sprintf(", %d blocks lost", deref(e.Lost))
 	case "pruned":
 		text += fmt.Sprintf(" is the anchor, %d blocks went", deref(e.Pruned))
+	case "complete":
+		text += " is the anchor, whose whole state is here now"
 	case "walkback":
 		if w := e.WalkBack; w != nil {
 			text += fmt.Sprintf(" from %s, %d blocks replayed: %s", w.From.Short(), w.Blocks, strings.Join(w.Reasons, "; "))

@@ -380,6 +380,7 @@ names! {
         Pruned = "pruned": "the anchor moved up.",
         Walkback = "walkback": "an import could not use its parent's checkpoint.",
         Lock = "lock": "an import found its slot locked, got it, or gave up.",
+        Complete = "complete": "the anchor's whole state is here, of which there was only a part.",
         Gap = "gap": "events that can't be given: ask for the tree, and go on.",
     }
 }

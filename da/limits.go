@@ -3,7 +3,6 @@ package da
 import (
 	"context"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
@@ -87,21 +86,21 @@ const (
 
 // server is the answering side of a node.
 type server struct {
-	config Serve
-	src    Source       // may be nil
-	items  *items.Store // may be nil
-	kept   kept         // shards of this machine
-	listed func(peer.ID) bool
-	lists  func() bool // whether anybody is listed
-	banned func(peer.ID) bool
-	stats  *counters
-	log    *zap.Logger
-	base   context.Context // ends with the node
-	bytes  *rate.Limiter
-	most   int            // bytes of an answer that can be cut
-	work   chan struct{}  // tokens of calls of the source
-	told   rate.Sometimes // of errors of the source
-	reads  *rate.Limiter  // of kept shards
+	config  Serve
+	src     Source       // may be nil
+	items   *items.Store // may be nil
+	kept    kept         // shards of this machine
+	listed  func(peer.ID) bool
+	lists   func() bool // whether anybody is listed
+	banned  func(peer.ID) bool
+	stats   *counters
+	log     *zap.Logger
+	base    context.Context // ends with the node
+	bytes   *rate.Limiter
+	most    int            // bytes of an answer that can be cut
+	workers workers        // call the source, and read what is kept
+	told    rate.Sometimes // of errors of the source
+	reads   *rate.Limiter  // of kept shards
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -128,13 +127,12 @@ func newServer(base context.Context, config Serve, src Source, stats *counters, 
 	return &server{
 		config: config, src: src, stats: stats, log: log, base: base, lists: func() bool { return false },
 		// One part of an answer may always be written at once.
-		bytes: rate.NewLimiter(rate.Limit(config.BytesPerSecond), max(writePart, config.BytesPerSecond/10)),
-		most:  max(writePart, min(share, MaxAnswer)),
-		// Half of the processors are left for who reads here.
-		work:  make(chan struct{}, max(4, runtime.GOMAXPROCS(0)/2)),
-		told:  rate.Sometimes{Interval: sourceErrorsEvery},
-		reads: rate.NewLimiter(readRate, shards.MaxFile),
-		users: map[string]*user{},
+		bytes:   rate.NewLimiter(rate.Limit(config.BytesPerSecond), max(writePart, config.BytesPerSecond/10)),
+		most:    max(writePart, min(share, MaxAnswer)),
+		workers: newWorkers(),
+		told:    rate.Sometimes{Interval: sourceErrorsEvery},
+		reads:   rate.NewLimiter(readRate, shards.MaxFile),
+		users:   map[string]*user{},
 	}
 }
 
@@ -251,17 +249,6 @@ func (sv *server) exit(listed bool) {
 	sv.active--
 	if !listed {
 		sv.strangers--
-	}
-}
-
-// working does what takes processors or the disk, with few others at a time.
-func working[T any](ctx context.Context, sv *server, do func() (T, error)) (v T, err error) {
-	select {
-	case sv.work <- struct{}{}:
-		defer func() { <-sv.work }()
-		return do()
-	case <-ctx.Done():
-		return v, ctx.Err()
 	}
 }
 

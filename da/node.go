@@ -127,9 +127,6 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 		net: libp2pOpener{n.host}, book: n.book, stats: n.stats, timeout: config.Timeout,
 		answer: config.Answer, minRate: config.MinRate, kept: n.kept(), base: base, calls: map[string]*call{},
 	}
-	if src != nil {
-		src = newWorking(base, src)
-	}
 	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
 	n.serve.items, n.serve.kept = config.Items, n.kept()
 	n.serve.listed = func(id peer.ID) bool { return n.gater.lists.Load().allowed[id] }

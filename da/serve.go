@@ -168,7 +168,7 @@ func (sv *server) answerRange(ctx context.Context, b []byte, a *answer) error {
 		return err
 	}
 	req.MaxSize = min(req.MaxSize, uint32(sv.most))
-	p, err := working(ctx, sv, func() (*merkle.Proof, error) { return sv.src.ProveRange(ctx, block, req) })
+	p, err := onWorker(ctx, sv.workers, func() (*merkle.Proof, error) { return sv.src.ProveRange(ctx, block, req) })
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (sv *server) answerKeys(ctx context.Context, b []byte, a *answer) error {
 	if len(keys) > 1 {
 		most = min(most, sv.most)
 	}
-	p, err := working(ctx, sv, func() (*merkle.Proof, error) { return sv.src.Prove(ctx, block, keys, most) })
+	p, err := onWorker(ctx, sv.workers, func() (*merkle.Proof, error) { return sv.src.Prove(ctx, block, keys, most) })
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (sv *server) answerBlocks(ctx context.Context, b []byte, a *answer) error {
 		return err
 	}
 	most = min(most, sv.most)
-	blocks, err := working(ctx, sv, func() ([]Block, error) { return sv.src.Blocks(ctx, above, most) })
+	blocks, err := onWorker(ctx, sv.workers, func() ([]Block, error) { return sv.src.Blocks(ctx, above, most) })
 	if err != nil {
 		return err
 	}
@@ -238,11 +238,11 @@ func (sv *server) answerItem(ctx context.Context, b []byte, a *answer) error {
 	var item []byte
 	err := ErrNotHeld
 	if sv.src != nil {
-		item, err = working(ctx, sv, func() ([]byte, error) { return sv.src.Item(ctx, hash) })
+		item, err = onWorker(ctx, sv.workers, func() ([]byte, error) { return sv.src.Item(ctx, hash) })
 	}
 	if errors.Is(err, ErrNotHeld) && sv.items != nil {
 		// Whatever keeps it from being read, it isn't here.
-		if kept, e := working(ctx, sv, func() ([]byte, error) { return sv.items.Get(hash) }); e == nil {
+		if kept, e := onWorker(ctx, sv.workers, func() ([]byte, error) { return sv.items.Get(hash) }); e == nil {
 			item, err = kept, nil
 		}
 	}
@@ -268,8 +268,10 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 	given, size := 0, 0
 	for _, index := range q.indices {
 		var path justify.Justification
-		piece, err := working(ctx, sv, func() (piece []byte, err error) {
+		read := 0
+		piece, err := onWorker(ctx, sv.workers, func() (piece []byte, err error) {
 			shard, err := sv.shard(ctx, q.root, index)
+			read = shard.Size()
 			if err == nil && q.segment >= len(shard.Segments) {
 				err = ErrNotHeld
 			}
@@ -278,6 +280,9 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 			}
 			return piece, err
 		})
+		if read > 0 && err == nil {
+			err = sv.reads.WaitN(ctx, read)
+		}
 		if errors.Is(err, ErrNotHeld) {
 			continue
 		}
@@ -308,9 +313,6 @@ func (sv *server) shard(ctx context.Context, root forks.Hash, index uint16) (Sha
 		}
 	}
 	shard, _, err := sv.kept.get(root, int(index))
-	if err == nil {
-		err = sv.reads.WaitN(ctx, shard.Size())
-	}
 	return shard, err
 }
 

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"accessor/api"
 	"accessor/api/access"
 	"accessor/api/listen"
+	"accessor/state"
 )
 
 // servers are those that are measured, in this process.
@@ -29,26 +31,30 @@ func (s *servers) Close() error {
 	return errors.Join(errs...)
 }
 
-// serveOurs serves the store as `accessor serve` does: by the API, behind package
-// listen.
-func (r *apiRun) serveOurs() error {
-	handler, err := api.New(r.acc, api.Options{})
+// serveStore serves a store as `accessor serve` does: by the API, behind package
+// listen, on a socket in a folder.
+func (s *servers) serveStore(ctx context.Context, acc *state.Accessor, dir string) (path string, err error) {
+	handler, err := api.New(acc, api.Options{})
 	if err != nil {
-		return err
+		return "", err
 	}
-	path := filepath.Join(r.dir, "ours")
+	path = filepath.Join(dir, "ours")
 	l, err := listen.Unix{Name: "bench", Path: path, UID: -1, GID: -1, Roles: access.All}.Listen()
 	if err != nil {
 		handler.Close()
-		return err
+		return "", err
 	}
 	server := listen.NewServer(handler, listen.Options{})
-	start(&r.servers, server.Serve, l, func() error {
+	start(s, server.Serve, l, func() error {
 		handler.Close()
-		return server.Shutdown(r.ctx)
+		return server.Shutdown(ctx)
 	})
-	r.servers.ours = path
-	return nil
+	return path, nil
+}
+
+func (r *apiRun) serveOurs() (err error) {
+	r.servers.ours, err = r.servers.serveStore(r.ctx, r.acc, r.dir)
+	return err
 }
 
 // serveBare serves what is measured beside it: GET answers one value, POST a batch

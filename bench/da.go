@@ -95,11 +95,11 @@ func (r *daRun) measure() (err error) {
 	if r.view, err = r.acc.View(r.ctx, r.at.Hash); err != nil {
 		return err
 	}
-	defer r.view.Close()
+	defer func() { r.view.Close() }() // the last one
 	if err := r.acc.Warm(r.ctx, r.at.Hash); err != nil {
 		return err
 	}
-	for _, f := range []func() error{r.misses, r.readers, r.fills, r.coding, r.lying, r.gone} {
+	for _, f := range []func() error{r.misses, r.readers, r.fills, r.coding, r.lying, r.besidePeers, r.gone} {
 		if err := f(); err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ func TestDA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Bench != "da" || res.Params.Engine == "" || len(res.Rows) != 23 {
+	if res.Bench != "da" || res.Params.Engine == "" || len(res.Rows) != 27 {
 		t.Fatalf("%d rows: %+v", len(res.Rows), res)
 	}
 	for _, row := range res.Rows {

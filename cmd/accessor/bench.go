@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"accessor/bench"
+	"accessor/cmd/accessor/config"
 	"accessor/forks"
 )
 
@@ -31,7 +32,7 @@ to size disks. The stores are temporary; --dir says on which disk.`,
 	for _, b := range bench.All {
 		cmd.AddCommand(newOneBench(e, b))
 	}
-	cmd.AddCommand(newBenchAPI(e), newBenchDA(e), newBenchClients(e), newBenchClient(e), newHold(e))
+	cmd.AddCommand(newBenchAPI(e), newBenchDA(e), newBenchClients(e), newBenchClient(e), newHold(e), newAsk(e))
 	return cmd
 }
 
@@ -50,6 +51,26 @@ func newHold(e *env) *cobra.Command {
 				}
 			}
 			return bench.Hold(cmd.Context(), args[0], p, func(h forks.Hash) { fmt.Fprintln(e.stdout, h) })
+		},
+	}
+}
+
+// newAsk is what the benchmark "da" starts: peers that ask its node.
+func newAsk(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:    "ask MULTIADDR HASH:SLOT:ROOT KEYS",
+		Hidden: true,
+		Args:   arguments(cobra.ExactArgs(3)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := config.ParseTrust(args[1])
+			if err != nil {
+				return usageError("%w", err)
+			}
+			keys, err := strconv.Atoi(args[2])
+			if err != nil || keys < 1 {
+				return usageError("%q is not a number above 0", args[2])
+			}
+			return bench.Ask(cmd.Context(), args[0], at, keys, func() { fmt.Fprintln(e.stdout, "begun") })
 		},
 	}
 }

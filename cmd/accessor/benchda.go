@@ -27,7 +27,8 @@ func newBenchDA(e *env) *cobra.Command {
 		Long: `Serves a temporary store from nodes in this process, over QUIC on loopback, to
 stores that have nothing: single misses beside bare round trips of libp2p, a whole
 fill, many readers of one missing key, erasure coding, peers of which a third lies in
-every way, and what is left when all peers are gone.`,
+every way, local reads while peers in another process ask for all they can get, and
+what is left when all peers are gone.`,
 		Example: `  accessor bench da
   accessor bench da --keys 20000 --json`,
 	})
@@ -46,7 +47,7 @@ func benchDAText(r bench.DAResult) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "da: state of %d keys of 100 bytes, all nodes in one process; %s\n", r.Params.Keys, r.Params.Engine)
 	for _, row := range r.Rows {
-		fmt.Fprintf(&b, "  %-82s %9.4g %s", row.What, row.Value, row.Unit)
+		fmt.Fprintf(&b, "  %-86s %9.4g %s", row.What, row.Value, row.Unit)
 		b.WriteString(mustText(row.Must, row.Reached))
 		if row.Beside != "" {
 			fmt.Fprintf(&b, " (%s)", row.Beside)

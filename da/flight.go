@@ -48,10 +48,11 @@ type fetcher struct {
 	book    *book
 	stats   *counters
 	usual   [kinds]durations
-	timeout time.Duration // of a fetch
-	answer  time.Duration // until the first byte of an answer
-	minRate int           // bytes a second
-	kept    kept          // shards of this machine
+	timeout time.Duration                                        // of a fetch
+	answer  time.Duration                                        // until the first byte of an answer
+	minRate int                                                  // bytes a second
+	seek    func(ctx context.Context, place string) (found bool) // finds more peers; nil: none can be
+	kept    kept                                                 // shards of this machine
 
 	base context.Context // ends with the node
 	wg   sync.WaitGroup  // of all goroutines
@@ -128,7 +129,8 @@ func (f *fetcher) finish(ctx context.Context, key string, c *call, run func(ctx 
 // operation is one thing to be fetched from any one peer.
 type operation struct {
 	kind    kind
-	trusted bool // ask only peers of the configuration
+	trusted bool   // ask only peers of the configuration
+	place   string // where those are found who have it, besides; empty: nowhere
 	// ask asks one peer and checks the answer. Its errors are those of outcomeOf.
 	ask func(ctx context.Context, id peer.ID) (any, error)
 }
@@ -148,6 +150,7 @@ type flight struct {
 	since   map[peer.ID]time.Time // of the requests at work
 	rounds  int                   // that ended without an answer
 	idle    bool                  // the last round found nobody to ask
+	sought  bool                  // others were looked for
 }
 
 type result struct {
@@ -167,6 +170,9 @@ func (f *fetcher) fly(ctx context.Context, op operation) (any, error) {
 			return value, nil
 		}
 		pause, err := fl.verdict(ctx)
+		if err != nil && fl.seekOthers(ctx, err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -288,6 +294,15 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 	fl.rounds++
 	fl.stats.retries.Add(1)
 	return jitter(roundPause << (fl.rounds - 1)), nil
+}
+
+// seekOthers looks, once, for peers that weren't known, where those that are have it not.
+func (fl *flight) seekOthers(ctx context.Context, err error) (found bool) {
+	if fl.seek == nil || fl.sought || fl.op.place == "" || ctx.Err() != nil || errors.Is(err, ErrTooLarge) {
+		return false
+	}
+	fl.sought = true
+	return fl.seek(ctx, fl.op.place)
 }
 
 // unavailable gives the last failure as text: what it wraps (such as the end of a time)

@@ -45,6 +45,10 @@ type Config struct {
 	// MDNS finds peers on the local network, and is found there. They are asked, but not
 	// for blocks.
 	MDNS bool
+	// DHT finds peers by what they announce to have, where Peers (by whom the DHT is
+	// entered) and others known haven't it; and announces what Serve gives to anyone. They
+	// are asked, but not for blocks.
+	DHT bool
 
 	// Timeout bounds a fetch. Default: 30 s.
 	Timeout time.Duration
@@ -65,6 +69,8 @@ type Config struct {
 	Serve Serve
 	// Log: default none.
 	Log *zap.Logger
+
+	announce time.Duration // between looks for what is to be announced; default: announceLook
 }
 
 // Node is a member of the network. It is safe for concurrent use.
@@ -79,7 +85,8 @@ type Node struct {
 	serve     *server
 	stats     *counters
 	mdns      mdns.Service
-	strangers int // connections of theirs from outside, at most
+	guide     *guide // nil without a DHT
+	strangers int    // connections of theirs from outside, at most
 	notify    *network.NotifyBundle
 
 	cancel context.CancelFunc
@@ -133,6 +140,12 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	n.serve.lists = func() bool { return len(n.gater.lists.Load().allowed) > 0 }
 	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }
 	n.start(l)
+	if config.DHT {
+		if n.guide, err = newGuide(n); err != nil {
+			return nil, fmt.Errorf("da: %w", errors.Join(err, n.Close()))
+		}
+		n.fetch.seek = n.guide.seek
+	}
 	if n.own {
 		if err := listen(n.host, config.Listen); err != nil {
 			return nil, fmt.Errorf("da: %w", errors.Join(err, n.Close()))
@@ -229,6 +242,9 @@ func (n *Node) Close() error {
 	n.fetch.close()
 	n.serve.close()
 	n.wg.Wait()
+	if n.guide != nil {
+		err = errors.Join(err, n.guide.close())
+	}
 	if n.own {
 		err = errors.Join(err, n.host.Close())
 	}

@@ -128,13 +128,16 @@ func (f *fetcher) collect(ctx context.Context, spec Spec, code *erasure.Code, se
 		shards: make([][]byte, code.N()), expected: make([]bool, code.N()), yield: float64(share(code, code.K())),
 		came: make(chan shardResult),
 	}
-	c.op.kind = c.kind()
+	c.op.kind, c.op.place = c.kind(), placeOfShards(spec.Root)
 	c.takeKept(ctx)
 	for {
 		if c.have >= code.K() || c.round(ctx) == nil {
 			return code.Reconstruct(c.shards, length)
 		}
 		pause, err := c.verdict(ctx)
+		if err != nil && c.seekOthers(ctx, err) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %d of %d shards", err, c.have, code.K())
 		}

@@ -30,7 +30,7 @@ func (n *Node) FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.Key
 	}
 	request := encodeKeys(at.Hash, keys, most)
 	value, err := n.fetch.share(ctx, "keys"+string(at.Root[:])+string(request), func(ctx context.Context) (any, error) {
-		return n.fetch.fly(ctx, operation{kind: kindKeys, ask: func(ctx context.Context, id peer.ID) (any, error) {
+		return n.fetch.fly(ctx, operation{kind: kindKeys, place: placeOfState, ask: func(ctx context.Context, id peer.ID) (any, error) {
 			p, err := n.fetch.askProof(ctx, kindKeys, id, request, len(keys), most)
 			if err == nil {
 				_, err = merkle.VerifyKeys(at.Root, keys, p)
@@ -62,7 +62,7 @@ func (n *Node) FetchRange(ctx context.Context, at forks.Block, req merkle.RangeR
 		more bool
 	}
 	value, err := n.fetch.share(ctx, "range"+string(at.Root[:])+string(request), func(ctx context.Context) (any, error) {
-		return n.fetch.fly(ctx, operation{kind: kindRange, ask: func(ctx context.Context, id peer.ID) (any, error) {
+		return n.fetch.fly(ctx, operation{kind: kindRange, place: placeOfState, ask: func(ctx context.Context, id peer.ID) (any, error) {
 			p, more, err := n.fetch.askRange(ctx, id, at, req)
 			return answer{p, more}, err
 		}})
@@ -230,7 +230,7 @@ func (n *Node) FetchItem(ctx context.Context, hash forks.Hash) ([]byte, error) {
 		// Damaged or unreadable: a peer may have it whole.
 	}
 	value, err := n.fetch.share(ctx, "item"+string(hash[:]), func(ctx context.Context) (any, error) {
-		v, err := n.fetch.fly(ctx, operation{kind: kindItem, ask: func(ctx context.Context, id peer.ID) (any, error) {
+		v, err := n.fetch.fly(ctx, operation{kind: kindItem, place: placeOfItem(hash), ask: func(ctx context.Context, id peer.ID) (any, error) {
 			return n.fetch.askItem(ctx, id, hash)
 		}})
 		if err == nil {

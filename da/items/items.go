@@ -228,6 +228,16 @@ func removeIfThere(path string) error {
 	return nil
 }
 
+// Newest gives the hashes of items, those used last first, so many at most.
+func (s *Store) Newest(most int) (all []forks.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.order.Front(); e != nil && len(all) < most; e = e.Next() {
+		all = append(all, e.Value.(*entry).hash)
+	}
+	return all
+}
+
 // Usage is the number of items, and their bytes.
 func (s *Store) Usage() (items int, bytes int64) {
 	s.mu.Lock()

@@ -153,6 +153,21 @@ func (s *Store) dropLocked(at *list.Element) {
 	s.stats.Bytes -= space(e.size)
 }
 
+// Newest gives the erasure roots of which shards are kept, those put last first, so many
+// at most.
+func (s *Store) Newest(most int) (all []forks.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := map[forks.Hash]bool{}
+	for e := s.order.Back(); e != nil && len(all) < most; e = e.Prev() {
+		if root := e.Value.(*entry).root; !seen[root] {
+			seen[root] = true
+			all = append(all, root)
+		}
+	}
+	return all
+}
+
 // Stats says what is kept.
 func (s *Store) Stats() Stats {
 	s.mu.Lock()

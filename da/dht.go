@@ -1,0 +1,287 @@
+package da
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multihash"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"accessor/forks"
+)
+
+const (
+	// seekTime bounds the search for who has something; seekMore is how long it goes on
+	// once somebody was found. maxSeeks searches go on at a time.
+	seekTime = 5 * time.Second
+	seekMore = 200 * time.Millisecond
+	maxSeeks = 4
+	// maxSought is how many are looked for.
+	maxSought = 8
+	// What is kept here is announced again in time before others forget it
+	// (providerTime), a few a second; what is new, at the next look.
+	announceEvery = 8 * time.Hour
+	announceRate  = 4 // a second
+	announceTime  = 20 * time.Second
+	announceLook  = 10 * time.Second
+	maxAnnounced  = 4096 // items, and work packages
+
+	// Bounds of what others ask of this node's part of the DHT.
+	dhtStreams    = 256 // at a time
+	dhtPerClient  = 4   // of these
+	dhtBytes      = 256 << 10
+	maxDHTMessage = 16 << 10 // a request of this DHT has some hundred bytes
+)
+
+// placeOfState is where nodes announce themselves that give states to anyone.
+const placeOfState = "state"
+
+func placeOfItem(hash forks.Hash) string   { return "item" + string(hash[:]) }
+func placeOfShards(root forks.Hash) string { return "shards" + string(root[:]) }
+
+// keyOf is the place of something in the DHT.
+func keyOf(place string) cid.Cid {
+	hash := hashOf([]byte("accessor/" + place))
+	mh, err := multihash.Encode(hash[:], multihash.BLAKE2B_MIN+forks.HashSize-1)
+	if err != nil {
+		panic(err) // it knows that hash
+	}
+	return cid.NewCidV1(cid.Raw, mh)
+}
+
+// guide finds peers through a Kademlia DHT of such nodes alone, entered by the peers of
+// the configuration. Whoever it finds proves what he gives, as all do.
+type guide struct {
+	n     *Node
+	dht   *dht.IpfsDHT
+	seeks chan struct{} // tokens
+	look  time.Duration // between looks for what is to be announced
+}
+
+// newGuide joins the DHT: as one who is asked, where others can reach this node.
+func newGuide(n *Node) (*guide, error) {
+	mode := dht.ModeServer
+	if n.own && len(n.config.Listen) == 0 {
+		mode = dht.ModeClient
+	}
+	h := &guardedHost{Host: n.host, n: n, bytes: rate.NewLimiter(dhtBytes, 64<<10), active: map[string]int{}}
+	d, err := dht.New(n.fetch.base, h,
+		dht.ProtocolPrefix("/accessor"), dht.Mode(mode), dht.DisableValues(), dht.BootstrapPeersFunc(n.static),
+		dht.ProviderStore(newProviders(peer.AddrInfo{ID: n.host.ID()}, n.host.Addrs)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("dht: %w", err)
+	}
+	g := &guide{n: n, dht: d, seeks: make(chan struct{}, maxSeeks), look: n.config.announce}
+	setDefault(&g.look, announceLook)
+	if mode == dht.ModeServer {
+		n.wg.Go(func() { g.announce(n.fetch.base) })
+	}
+	return g, nil
+}
+
+// static are the peers of the configuration.
+func (n *Node) static() (all []peer.AddrInfo) {
+	for id, addrs := range n.gater.lists.Load().static {
+		all = append(all, peer.AddrInfo{ID: id, Addrs: addrs})
+	}
+	return all
+}
+
+// seek looks for peers at a place. They are asked from now on; true where there is one
+// that wasn't before.
+func (g *guide) seek(ctx context.Context, place string) (found bool) {
+	ctx, cancel := context.WithTimeout(ctx, seekTime)
+	defer cancel()
+	select {
+	case g.seeks <- struct{}{}:
+		defer func() { <-g.seeks }()
+	case <-ctx.Done():
+		return false
+	}
+	all := g.dht.FindProvidersAsync(ctx, keyOf(place), maxSought)
+	var enough <-chan time.Time
+	for {
+		select {
+		case info, more := <-all:
+			if !more {
+				return found
+			}
+			g.n.mu.Lock()
+			isNew := g.n.findLocked(info, true)
+			g.n.mu.Unlock()
+			if isNew && !found {
+				found, enough = true, time.After(seekMore)
+			}
+		case <-enough:
+			return true
+		case <-ctx.Done():
+			return found
+		}
+	}
+}
+
+// announce says what is kept here and given to anyone, now and again.
+func (g *guide) announce(ctx context.Context) {
+	limit := rate.NewLimiter(announceRate, 1)
+	said := map[string]time.Time{}
+	for ctx.Err() == nil {
+		held := map[string]bool{}
+		for _, place := range g.places() {
+			held[place] = true
+			if g.dht.RoutingTable().Size() == 0 || time.Since(said[place]) < announceEvery || limit.Wait(ctx) != nil {
+				continue
+			}
+			if err := g.provide(ctx, place); err != nil {
+				g.n.log.Debug("announce in the DHT", zap.Error(err))
+				continue
+			}
+			said[place] = time.Now()
+		}
+		for place := range said {
+			if !held[place] {
+				delete(said, place)
+			}
+		}
+		select {
+		case <-time.After(g.look):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (g *guide) provide(ctx context.Context, place string) error {
+	ctx, cancel := context.WithTimeout(ctx, announceTime)
+	defer cancel()
+	return g.dht.Provide(ctx, keyOf(place), true)
+}
+
+// places are those of what anyone is given here.
+func (g *guide) places() (all []string) {
+	c := &g.n.config
+	if c.Serve.State == Anyone && g.n.serve.src != nil {
+		all = append(all, placeOfState)
+	}
+	if c.Serve.Items == Anyone && c.Items != nil {
+		for _, hash := range c.Items.Newest(maxAnnounced) {
+			all = append(all, placeOfItem(hash))
+		}
+	}
+	if c.Serve.Shards == Anyone && c.Shards != nil {
+		for _, root := range c.Shards.Newest(maxAnnounced) {
+			all = append(all, placeOfShards(root))
+		}
+	}
+	return all
+}
+
+func (g *guide) close() error { return g.dht.Close() }
+
+// guardedHost is the host as the DHT sees it. The DHT itself bounds little of what
+// others may ask.
+type guardedHost struct {
+	host.Host
+	n     *Node
+	bytes *rate.Limiter // of all requests
+
+	mu     sync.Mutex // guards the rest
+	all    int        // streams
+	active map[string]int
+}
+
+// SetStreamHandler implements host.Host.
+func (h *guardedHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	h.Host.SetStreamHandler(id, func(s network.Stream) {
+		from := s.Conn().RemotePeer()
+		client := h.n.serve.client(from, s)
+		if !h.n.gater.peer(from) || !h.enter(client) {
+			_ = s.Reset()
+			return
+		}
+		defer h.exit(client)
+		handle(&guardedStream{Stream: s, ctx: h.n.fetch.base, bytes: h.bytes})
+	})
+}
+
+func (h *guardedHost) enter(client string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all >= dhtStreams || h.active[client] >= dhtPerClient {
+		return false
+	}
+	h.all++
+	h.active[client]++
+	return true
+}
+
+func (h *guardedHost) exit(client string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all--
+	if h.active[client]--; h.active[client] == 0 {
+		delete(h.active, client)
+	}
+}
+
+var errLongMessage = errors.New("message is too long")
+
+// guardedStream reads requests of the DHT, each a varint with its length and that many
+// bytes: no faster than is allowed, and none that is too long, for whose length alone its
+// reader would take memory.
+type guardedStream struct {
+	network.Stream
+	ctx   context.Context
+	bytes *rate.Limiter
+
+	left   uint64 // of a message
+	length uint64 // of the next one, as far as it has come
+	shift  uint
+}
+
+// Read implements network.Stream.
+func (s *guardedStream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p[:min(len(p), 4096)])
+	if waited := s.bytes.WaitN(s.ctx, n); waited != nil {
+		return 0, waited
+	}
+	if !s.allows(p[:n]) {
+		_ = s.Reset()
+		return 0, errLongMessage
+	}
+	return n, err
+}
+
+// allows follows the lengths in a part of what comes.
+func (s *guardedStream) allows(b []byte) bool {
+	for len(b) > 0 {
+		if s.left > 0 {
+			skip := min(s.left, uint64(len(b)))
+			s.left, b = s.left-skip, b[skip:]
+			continue
+		}
+		s.length |= uint64(b[0]&0x7f) << s.shift
+		s.shift += 7
+		if s.length > maxDHTMessage || s.shift > 21 {
+			return false
+		}
+		if b[0] < 0x80 {
+			s.left, s.length, s.shift = s.length, 0, 0
+		}
+		b = b[1:]
+	}
+	return true
+}
+
+// addrsOf are some of the addresses that a record names.
+func addrsOf(all []ma.Multiaddr) []ma.Multiaddr { return all[:min(len(all), maxFoundAddrs)] }

@@ -1,0 +1,231 @@
+package da
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/time/rate"
+
+	"accessor/da/items"
+	"accessor/forks"
+)
+
+// inDHT gives a node of the DHT that looks often for what it has to announce.
+func inDHT(t *testing.T, config Config, src Source, peers ...*Node) *Node {
+	config.DHT, config.announce = true, 100*time.Millisecond
+	config.Listen = []string{overTCP}
+	for _, p := range peers {
+		config.Peers = append(config.Peers, p.Addrs()...)
+	}
+	return newNode(t, config, src)
+}
+
+// withItem gives a store of items with one item.
+func withItem(t *testing.T, item []byte) *items.Store {
+	t.Helper()
+	store, err := items.Open(t.TempDir(), 1<<20)
+	if err == nil {
+		err = store.Put(hashOf(item), item)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// Five nodes in a row: each knows the one before. The first gets what only the last has,
+// of which a node in between says that it has it, and lies.
+func TestDHT(t *testing.T) {
+	item := []byte("what only one has")
+	hash := hashOf(item)
+	lie := &library{items: map[forks.Hash][]byte{hash: []byte("something else")}}
+	b := inDHT(t, Config{Serve: Serve{Items: Anyone}}, empty{})
+	d := inDHT(t, Config{Serve: Serve{Items: Anyone}}, lie, b)
+	e := inDHT(t, Config{Serve: Serve{Items: Anyone}}, empty{}, d)
+	c := inDHT(t, Config{Serve: Serve{Items: Anyone, State: Anyone, Blocks: Anyone}, Items: withItem(t, item)}, books(), e)
+	a := inDHT(t, Config{}, nil, b)
+	without := newNode(t, Config{Peers: b.Addrs()}, nil)
+	soon(t, "announce", func() bool {
+		all, err := c.guide.dht.ProviderStore().GetProviders(t.Context(), keyOf(placeOfItem(hash)).Hash())
+		return err == nil && len(all) == 1 && len(all[0].Addrs) > 0
+	})
+	soon(t, "announce a lie", func() bool { return d.guide.provide(t.Context(), placeOfItem(hash)) == nil })
+	soon(t, "know others", func() bool { return a.guide.dht.RoutingTable().Size() >= 2 })
+
+	if _, err := without.FetchItem(t.Context(), hash); !errors.Is(err, ErrNotFound) {
+		t.Errorf("without the DHT: %v", err)
+	}
+	soon(t, "fetch", func() bool { // the announcement is on its way
+		got, err := a.FetchItem(t.Context(), hash)
+		if err == nil && !bytes.Equal(got, item) {
+			t.Fatalf("got %q", got)
+		}
+		return err == nil
+	})
+	if err := fetches()["keys"](t.Context(), a); err != nil {
+		t.Errorf("state that is given to anyone: %v", err)
+	}
+	if err := fetches()["blocks"](t.Context(), a); errors.Is(err, nil) {
+		t.Error("took blocks of a peer that was found")
+	}
+	if _, err := a.FetchItem(t.Context(), hashOf([]byte("nobody's"))); !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrUnavailable) {
+		t.Errorf("what nobody has: %v", err)
+	}
+	for _, p := range a.Peers() {
+		if p.Trusted != (p.ID == b.ID()) {
+			t.Errorf("%+v", p)
+		}
+	}
+	// What isn't given to anyone is not announced.
+	if all := a.guide.places(); len(all) != 0 {
+		t.Errorf("announces %q", all)
+	}
+	if all := c.guide.places(); len(all) != 2 {
+		t.Errorf("announces %q", all)
+	}
+}
+
+// A search ends in its time, and is bound to who searches; a denied peer isn't found.
+func TestDHTSearchEnds(t *testing.T) {
+	item := []byte("an item")
+	b := inDHT(t, Config{Serve: Serve{Items: Anyone}}, empty{})
+	c := inDHT(t, Config{Serve: Serve{Items: Anyone}, Items: withItem(t, item)}, nil, b)
+	a := inDHT(t, Config{Deny: []string{c.ID()}}, nil, b)
+	soon(t, "announce", func() bool {
+		all, err := b.guide.dht.ProviderStore().GetProviders(t.Context(), keyOf(placeOfItem(hashOf(item))).Hash())
+		return err == nil && len(all) == 1
+	})
+	soon(t, "connect", func() bool { return isConnected(a, b) })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := a.FetchItem(ctx, hashOf(item)); err == nil {
+		t.Error("fetched from a peer that is denied")
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("took %v", d)
+	}
+	if len(a.Peers()) != 1 {
+		t.Errorf("%+v", a.Peers())
+	}
+}
+
+// Records that anybody may write are bounded, and run out.
+func TestProviders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		addr := ma.StringCast("/ip4/10.1.2.3/tcp/1")
+		many := make([]ma.Multiaddr, 1000)
+		for i := range many {
+			many[i] = addr
+		}
+		p := newProviders(peer.AddrInfo{ID: "self"}, func() []ma.Multiaddr { return []ma.Multiaddr{addr} })
+		add := func(place, id string) {
+			if err := p.AddProvider(t.Context(), []byte(place), peer.AddrInfo{ID: peer.ID(id), Addrs: many}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		add("x", "self")
+		for i := range 2 * maxPerPlace {
+			add("x", fmt.Sprint(i))
+		}
+		all, _ := p.GetProviders(t.Context(), []byte("x"))
+		if len(all) != maxPerPlace || len(all[0].Addrs) > maxFoundAddrs {
+			t.Errorf("%d records of a place, with %d addresses", len(all), len(all[0].Addrs))
+		}
+		for i := range 2 * maxProviders {
+			add(fmt.Sprint(i), "liar")
+		}
+		count := 0
+		for _, at := range p.places {
+			count += len(at)
+		}
+		if p.count != count || count > maxProviders {
+			t.Errorf("%d records, counted as %d", count, p.count)
+		}
+		time.Sleep(providerTime + time.Second)
+		if all, _ := p.GetProviders(t.Context(), []byte(fmt.Sprint(2*maxProviders-1))); len(all) != 0 {
+			t.Errorf("after its time: %v", all)
+		}
+		add("new", "self")
+		if len(p.places) != 1 || p.count != 1 {
+			t.Errorf("%d places are kept, %d records", len(p.places), p.count)
+		}
+		if all, _ := p.GetProviders(t.Context(), []byte("new")); len(all) != 1 || !all[0].Addrs[0].Equal(addr) {
+			t.Errorf("itself: %v", all)
+		}
+	})
+}
+
+// readFrom is a stream of what is there.
+type readFrom struct {
+	network.Stream
+	io.Reader
+}
+
+func (r readFrom) Read(p []byte) (int, error) { return r.Reader.Read(p) }
+func (readFrom) Reset() error                 { return nil }
+
+func guarded(b []byte) *guardedStream {
+	return &guardedStream{Stream: readFrom{Reader: bytes.NewReader(b)}, ctx: context.Background(), bytes: rate.NewLimiter(rate.Inf, 1<<20)}
+}
+
+// Requests of the DHT that claim to be long aren't read.
+func TestGuardedStream(t *testing.T) {
+	message := func(size int) []byte { return append(binary.AppendUvarint(nil, uint64(size)), make([]byte, size)...) }
+	for name, c := range map[string]struct {
+		sent []byte
+		ok   bool
+	}{
+		"small":        {bytes.Repeat(message(300), 100), true},
+		"largest":      {append(message(maxDHTMessage), message(0)...), true},
+		"too long":     {append(message(5), message(maxDHTMessage+1)...), false},
+		"4 MiB":        {binary.AppendUvarint(nil, 4<<20), false},
+		"no end":       {bytes.Repeat([]byte{0x80}, 10), false},
+		"padded zeros": {[]byte{0x81, 0x80, 0x80, 0x00}, false},
+	} {
+		got, err := io.ReadAll(guarded(c.sent))
+		if c.ok != (err == nil) || c.ok && !bytes.Equal(got, c.sent) || !c.ok && !errors.Is(err, errLongMessage) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// Whatever comes, and in whatever parts, what is let through has no long message.
+func FuzzGuardedStream(f *testing.F) {
+	f.Add([]byte{3, 1, 2, 3, 0xff, 0x7f}, 2)
+	f.Fuzz(func(t *testing.T, sent []byte, part int) {
+		part = max(1, min(part, 100))
+		s := guarded(sent)
+		var got []byte
+		for p := make([]byte, part); ; {
+			n, err := s.Read(p)
+			got = append(got, p[:n]...)
+			if err != nil {
+				break
+			}
+		}
+		if !bytes.HasPrefix(sent, got) {
+			t.Fatal("other bytes came out")
+		}
+		for len(got) > 0 {
+			size, n := binary.Uvarint(got)
+			if n == 0 {
+				break // cut
+			}
+			if n < 0 || size > maxDHTMessage {
+				t.Fatalf("a message of %d bytes was let through", size)
+			}
+			got = got[min(len(got), n+int(size)):]
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package da
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// providerTime is how long a record is kept.
+	providerTime = 24 * time.Hour
+	// maxProviders bounds all records, and maxPerPlace those of one place. Where there
+	// are as many, any of them makes room: nobody can keep others out for long by making
+	// up more, and all announce themselves again.
+	maxProviders = 16_384
+	maxPerPlace  = 64
+)
+
+// providers are the records that a node keeps of the DHT: who says that he has
+// something. Any peer may write them, so they are bounded.
+type providers struct {
+	self  peer.ID
+	addrs func() []ma.Multiaddr // of this node
+
+	mu     sync.Mutex // guards the rest
+	count  int
+	swept  time.Time // what had run out was removed
+	places map[string]map[peer.ID]provider
+}
+
+type provider struct {
+	addrs []ma.Multiaddr
+	until time.Time
+}
+
+func newProviders(self peer.AddrInfo, addrs func() []ma.Multiaddr) *providers {
+	return &providers{self: self.ID, addrs: addrs, places: map[string]map[peer.ID]provider{}}
+}
+
+// AddProvider implements records.ProviderStore.
+func (p *providers) AddProvider(_ context.Context, key []byte, who peer.AddrInfo) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	at := p.places[string(key)]
+	if _, known := at[who.ID]; !known {
+		if p.count >= maxProviders && now.Sub(p.swept) > time.Minute {
+			p.forgetLocked(now)
+			p.swept = now
+		}
+		if at = p.places[string(key)]; len(at) >= maxPerPlace {
+			p.removeAnyLocked(string(key), at)
+		}
+		for p.count >= maxProviders {
+			for other, at := range p.places {
+				p.removeAnyLocked(other, at)
+				break
+			}
+		}
+		if at = p.places[string(key)]; at == nil {
+			at = map[peer.ID]provider{}
+			p.places[string(key)] = at
+		}
+		p.count++
+	}
+	at[who.ID] = provider{slices.Clone(addrsOf(who.Addrs)), now.Add(providerTime)}
+	return nil
+}
+
+// GetProviders implements records.ProviderStore.
+func (p *providers) GetProviders(_ context.Context, key []byte) (all []peer.AddrInfo, _ error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for id, one := range p.places[string(key)] {
+		switch {
+		case id == p.self:
+			all = append(all, peer.AddrInfo{ID: id, Addrs: p.addrs()})
+		case now.Before(one.until):
+			all = append(all, peer.AddrInfo{ID: id, Addrs: one.addrs})
+		}
+	}
+	return all, nil
+}
+
+// Close implements records.ProviderStore.
+func (p *providers) Close() error { return nil }
+
+// forgetLocked removes what has run out.
+func (p *providers) forgetLocked(now time.Time) {
+	for key, at := range p.places {
+		for id, one := range at {
+			if now.After(one.until) {
+				p.removeLocked(key, at, id)
+			}
+		}
+	}
+}
+
+func (p *providers) removeAnyLocked(key string, at map[peer.ID]provider) {
+	for id := range at {
+		p.removeLocked(key, at, id)
+		return
+	}
+}
+
+func (p *providers) removeLocked(key string, at map[peer.ID]provider, id peer.ID) {
+	delete(at, id)
+	if p.count--; len(at) == 0 {
+		delete(p.places, key)
+	}
+}

@@ -144,9 +144,13 @@ func (b *book) forgetLocked(r *record) {
 func (b *book) awake(id peer.ID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	if r := b.peers[id]; r != nil && (r.useful.After(r.awoken) || now.Sub(r.awoken) >= awakeEvery) {
-		r.awoken, r.failures, r.resting, r.refused = now, 0, time.Time{}, [kinds]time.Time{}
+	r, now := b.peers[id], time.Now()
+	if r == nil {
+		return
+	}
+	r.refused = [kinds]time.Time{} // it may have been given other lists
+	if r.useful.After(r.awoken) || now.Sub(r.awoken) >= awakeEvery {
+		r.awoken, r.failures, r.resting = now, 0, time.Time{}
 	}
 }
 

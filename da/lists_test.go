@@ -34,9 +34,7 @@ func TestSetLists(t *testing.T) {
 			t.Errorf("round %d: state for a stranger: %v", round, err)
 		}
 		set(server, nil, []string{client.ID()}, nil)
-		client.book.mu.Lock()
-		client.book.peers[server.host.ID()].refused = [kinds]time.Time{} // it was, a moment ago
-		client.book.mu.Unlock()
+		client.book.awake(server.host.ID()) // it was refused a moment ago
 		for _, what := range []string{"keys", "blocks", "item"} {
 			if err := fetches()[what](t.Context(), client); err != nil {
 				t.Errorf("round %d: %s, allowed: %v", round, what, err)

@@ -101,6 +101,7 @@ type DA struct {
 	Listen      []string `key:"listen" doc:"multiaddrs to listen on where enabled"`
 	Peers       []string `key:"peers" doc:"multiaddrs, ending in /p2p/ID, of nodes that are asked and kept connected; blocks are taken from these alone; they are served as if they were in allow; SIGHUP changes it at run time, allow and deny as well"`
 	MDNS        bool     `key:"mdns" doc:"find nodes on the local network and be found there; they are asked for what proves itself"`
+	DHT         bool     `key:"dht" doc:"find nodes that have what peers haven't through a DHT, which is entered by peers, and announce there what is given to anyone; they are asked for what proves itself"`
 	Identity    string   `key:"identity_file" doc:"file of mode 0600 with this node's key, made where there is none; empty: peers/identity in the store's directory"`
 	ServeState  string   `key:"serve_state" doc:"who is given state and blocks: off, listed (peers and allow) or anyone"`
 	ServeItems  string   `key:"serve_items" doc:"who is given items and shards: off, listed or anyone"`

@@ -390,6 +390,9 @@ func TestPeers(t *testing.T) {
 	// Switched on, state is for peers that are listed.
 	l = mustLoad(t, Input{Environ: []string{"ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_PEERS=" + peer, "ACCESSOR_DA_BANDWIDTH=1MiB", "ACCESSOR_DA_IDENTITY_FILE=/k"}})
 	n = l.Node()
+	if n.DHT || !mustLoad(t, Input{Environ: []string{"ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_DHT=true"}}).Node().DHT {
+		t.Error("the DHT is on without being switched on, or off")
+	}
 	want := da.DefaultServe()
 	want.BytesPerSecond = 1 << 20
 	if n.Serve != want || len(n.Listen) != 2 || n.Identity != "/k" || len(n.Peers) != 1 {
@@ -425,6 +428,7 @@ func TestPeers(t *testing.T) {
 		"ACCESSOR_DA_FILL_PAGE=16MiB":                           "da.fill_page: want 1KiB to 8MiB",
 		"ACCESSOR_DA_CATCH_UP_BLOCKS=0":                         "da.catch_up_blocks",
 		"ACCESSOR_DA_CATCH_UP_BYTES=0":                          "da.catch_up_bytes",
+		"ACCESSOR_DA_DHT=true":                                  "da.dht: it is entered by da.peers",
 	} {
 		if _, err := Load(Input{Environ: strings.Fields(set)}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", set, err, want)

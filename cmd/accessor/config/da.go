@@ -40,6 +40,9 @@ func (l *loader) checkDA() {
 	if d.Follow && len(d.Peers) == 0 {
 		l.wrong("da.follow", "blocks are taken from da.peers alone, and there are none")
 	}
+	if d.DHT && !d.Enabled && len(d.Peers) == 0 {
+		l.wrong("da.dht", "it is entered by da.peers, and there are none")
+	}
 	l.checkFetching()
 	if l.Trust == "" {
 		return
@@ -111,7 +114,7 @@ func (c *Config) Node() *da.Config {
 	d := &c.DA
 	out := &da.Config{
 		Identity: cmp.Or(d.Identity, filepath.Join(c.PeersDir(), "identity")),
-		Peers:    d.Peers, Deny: d.Deny, Private: d.Private, MDNS: d.MDNS,
+		Peers:    d.Peers, Deny: d.Deny, Private: d.Private, MDNS: d.MDNS, DHT: d.DHT,
 		Timeout: max(time.Duration(d.FetchTimeout), 30*time.Second), // others may wait longer
 	}
 	// Whoever is trusted for blocks may have ours.

@@ -27,10 +27,14 @@ const (
 	seekTime = 5 * time.Second
 	seekMore = 200 * time.Millisecond
 	maxSeeks = 4
+	// stateEvery is how often peers are looked for that give states. Who looks for a block
+	// that is new asks for its parent meanwhile, and shouldn't wait.
+	stateEvery = 30 * time.Second
 	// maxSought is how many are looked for.
 	maxSought = 8
-	// What is kept here is announced again in time before others forget it
-	// (providerTime), a few a second; what is new, at the next look.
+	// What is kept here is announced at the next look after it came, a few a second; then
+	// again, after six looks, twice as many, and so on, as it isn't told whether others
+	// took it, and at last in time before they forget it (providerTime).
 	announceEvery = 8 * time.Hour
 	announceRate  = 4 // a second
 	announceTime  = 20 * time.Second
@@ -67,6 +71,9 @@ type guide struct {
 	dht   *dht.IpfsDHT
 	seeks chan struct{} // tokens
 	look  time.Duration // between looks for what is to be announced
+
+	mu    sync.Mutex
+	state time.Time // when peers that give states were looked for last
 }
 
 // newGuide joins the DHT: as one who is asked, where others can reach this node.
@@ -85,9 +92,6 @@ func newGuide(n *Node) (*guide, error) {
 	}
 	g := &guide{n: n, dht: d, seeks: make(chan struct{}, maxSeeks), look: n.config.announce}
 	setDefault(&g.look, announceLook)
-	if mode == dht.ModeServer {
-		n.wg.Go(func() { g.announce(n.fetch.base) })
-	}
 	return g, nil
 }
 
@@ -102,6 +106,9 @@ func (n *Node) static() (all []peer.AddrInfo) {
 // seek looks for peers at a place. They are asked from now on; true where there is one
 // that wasn't before.
 func (g *guide) seek(ctx context.Context, place string) (found bool) {
+	if place == placeOfState && !g.stateIsDue() {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, seekTime)
 	defer cancel()
 	select {
@@ -132,22 +139,41 @@ func (g *guide) seek(ctx context.Context, place string) (found bool) {
 	}
 }
 
+func (g *guide) stateIsDue() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if !g.state.IsZero() && now.Sub(g.state) < stateEvery {
+		return false
+	}
+	g.state = now
+	return true
+}
+
+// announcing is when something is announced again.
+type announcing struct {
+	next  time.Time
+	pause time.Duration
+}
+
 // announce says what is kept here and given to anyone, now and again.
 func (g *guide) announce(ctx context.Context) {
 	limit := rate.NewLimiter(announceRate, 1)
-	said := map[string]time.Time{}
+	said := map[string]announcing{}
 	for ctx.Err() == nil {
 		held := map[string]bool{}
 		for _, place := range g.places() {
 			held[place] = true
-			if g.dht.RoutingTable().Size() == 0 || time.Since(said[place]) < announceEvery || limit.Wait(ctx) != nil {
+			last := said[place]
+			if g.dht.RoutingTable().Size() == 0 || time.Now().Before(last.next) || limit.Wait(ctx) != nil {
 				continue
 			}
 			if err := g.provide(ctx, place); err != nil {
 				g.n.log.Debug("announce in the DHT", zap.Error(err))
 				continue
 			}
-			said[place] = time.Now()
+			pause := min(max(6*g.look, 2*last.pause), announceEvery)
+			said[place] = announcing{time.Now().Add(pause), pause}
 		}
 		for place := range said {
 			if !held[place] {

@@ -72,7 +72,18 @@ func TestDHT(t *testing.T) {
 		}
 		return err == nil
 	})
-	if err := fetches()["keys"](t.Context(), a); err != nil {
+	// Another one finds who gives state; announcements of it follow those of items.
+	f := inDHT(t, Config{}, nil, b)
+	soon(t, "announce state", func() bool {
+		for _, n := range []*Node{b, d, e} {
+			all, err := n.guide.dht.ProviderStore().GetProviders(t.Context(), keyOf(placeOfState).Hash())
+			if err != nil || len(all) == 0 {
+				return false
+			}
+		}
+		return f.guide.dht.RoutingTable().Size() > 0
+	})
+	if err := fetches()["keys"](t.Context(), f); err != nil {
 		t.Errorf("state that is given to anyone: %v", err)
 	}
 	if err := fetches()["blocks"](t.Context(), a); errors.Is(err, nil) {
@@ -93,6 +104,23 @@ func TestDHT(t *testing.T) {
 	if all := c.guide.places(); len(all) != 2 {
 		t.Errorf("announces %q", all)
 	}
+}
+
+// Who gives states is not searched for at each block that is too new.
+func TestStateIsSoughtSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &guide{}
+		if !g.stateIsDue() || g.stateIsDue() {
+			t.Error("due twice, or not once")
+		}
+		if g.seek(t.Context(), placeOfState) { // it has no DHT to ask
+			t.Error("found somebody")
+		}
+		time.Sleep(stateEvery)
+		if !g.stateIsDue() {
+			t.Error("not due after its time")
+		}
+	})
 }
 
 // A search ends in its time, and is bound to who searches; a denied peer isn't found.

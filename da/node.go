@@ -151,6 +151,9 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 			return nil, fmt.Errorf("da: %w", errors.Join(err, n.Close()))
 		}
 	}
+	if n.guide != nil && len(n.host.Addrs()) > 0 { // else nobody could come
+		n.wg.Go(func() { n.guide.announce(base) })
+	}
 	if config.MDNS {
 		n.mdns = mdns.NewMdnsService(n.host, "_accessor._udp", found{n, base})
 		if err := n.mdns.Start(); err != nil {

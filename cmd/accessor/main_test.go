@@ -20,11 +20,12 @@ import (
 // child processes that the crash test kills.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"accessor":     main,
-		crashChild:     crashChildMain,
-		lockingChild:   lockingChildMain,
-		owningChild:    owningChildMain,
-		importingChild: importingChildMain,
+		"accessor":      main,
+		crashChild:      crashChildMain,
+		lockingChild:    lockingChildMain,
+		owningChild:     owningChildMain,
+		importingChild:  importingChildMain,
+		restrictedChild: restrictedChildMain,
 	})
 }
 

@@ -139,7 +139,9 @@ func newHost(c *Config, g *gater) (host.Host, error) {
 	}
 	h, err := libp2p.New(
 		libp2p.Identity(key), libp2p.NoListenAddrs,
-		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport),
+		// A port that another process listens on is not shared with it: it would be given
+		// half of the connections.
+		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.ResourceManager(manager), libp2p.ConnectionManager(conns), libp2p.ConnectionGater(g),
 		libp2p.DisableRelay(), libp2p.ForceReachabilityPublic(), libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.DisableMetrics(), libp2p.UserAgent("accessor"),
@@ -150,20 +152,19 @@ func newHost(c *Config, g *gater) (host.Host, error) {
 	return h, nil
 }
 
-// listen has a host listen. It does so once it answers: who comes before is told that it
-// doesn't know the protocols.
+// listen has a host listen on each address: libp2p itself is content with one of them. It
+// does so once it answers: who comes before is told that it doesn't know the protocols.
 func listen(h host.Host, addresses []string) error {
-	if len(addresses) == 0 {
-		return nil
-	}
-	all := make([]ma.Multiaddr, len(addresses))
-	for i, text := range addresses {
-		var err error
-		if all[i], err = ma.NewMultiaddr(text); err != nil {
-			return fmt.Errorf("listen %q: %w", text, err)
+	for _, text := range addresses {
+		a, err := ma.NewMultiaddr(text)
+		if err == nil {
+			err = h.Network().Listen(a)
+		}
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", text, err)
 		}
 	}
-	return h.Network().Listen(all...)
+	return nil
 }
 
 // unsupported marks the errors that say that a peer doesn't know a protocol.

@@ -305,6 +305,27 @@ func TestPeerComesBack(t *testing.T) {
 	}
 }
 
+// A port that another node has isn't shared with it, and one address of several that
+// can't be listened on is an error.
+func TestPortsOfOthers(t *testing.T) {
+	for _, transport := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		first, err := New(t.Context(), Config{Listen: []string{transport}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.Close()
+		taken, _, _ := strings.Cut(first.Addrs()[0], "/p2p/")
+		second, err := New(t.Context(), Config{Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", taken}}, nil)
+		if err == nil {
+			second.Close()
+			t.Fatalf("two nodes listen on %s", taken)
+		}
+		if !strings.Contains(err.Error(), "listen on "+taken) {
+			t.Error(err)
+		}
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "identity")
 	first := newNode(t, Config{Identity: path}, nil)

@@ -73,8 +73,10 @@ const (
 	maxShard = 3*4 + MaxItem/2 + (maxSegments+maxSegments/64)*segmentSize/2 + 4096
 	// maxWork is the most bytes of a work package to encode.
 	maxWork = 4 + MaxItem + maxSegments*segmentSize
-	// encodingTakes is how much memory encoding takes, for each byte.
+	// encodingTakes is how much memory encoding takes for each byte, and shardTakes for each
+	// shard of each segment beside that.
 	encodingTakes = 4
+	shardTakes    = 24
 )
 
 func hashParam(in, name, text string, required bool) param {
@@ -394,7 +396,8 @@ func (c *call) postErasure() error {
 		}
 		memory := c.s.items.stake(c.who(), c.client.May(access.Import))
 		defer memory.end()
-		if err := memory.take(c.r.Context(), encodingTakes*int64(len(b))); err != nil {
+		count := (len(segments)/segmentSize*65 + 63) / 64 // with pages of proofs
+		if err := memory.take(c.r.Context(), int64(encodingTakes*len(b)+shardTakes*shards*count)); err != nil {
 			return err
 		}
 		spec, err = c.s.opts.Erasure.Encode(c.r.Context(), shards, bundle, segments, keep)

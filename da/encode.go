@@ -49,19 +49,26 @@ func Encode(n int, bundle []byte, segments [][]byte) (Spec, []Shard, error) {
 	if err != nil {
 		return Spec{}, nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
-	var coded [][][]byte
+	all := make([]Shard, n)
+	for i := range all {
+		all[i] = Shard{Bundle: bundles[i], Segments: make([][]byte, 0, spec.Exported+spec.pages())}
+	}
 	for _, s := range append(slices.Clip(segments), justify.Pages(segments)...) {
 		one, err := code.Encode(s)
 		if err != nil {
 			return Spec{}, nil, err
 		}
-		coded = append(coded, one)
+		for i := range all {
+			all[i].Segments = append(all[i].Segments, one[i])
+		}
 	}
-	leaves := justify.Leaves(bundles, coded)
+	leaves := make([][]byte, n)
+	for i := range all {
+		leaves[i] = justify.Leaf(all[i].Bundle, all[i].Segments)
+	}
 	spec.Root = forks.Hash(justify.Root(leaves))
-	all := make([]Shard, n)
 	for i, path := range justify.CoPaths(leaves) {
-		all[i] = Shard{Bundle: bundles[i], Segments: justify.Column(coded, i), Path: path}
+		all[i].Path = path
 	}
 	return spec, all, nil
 }

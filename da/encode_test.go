@@ -1,6 +1,7 @@
 package da
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -243,6 +244,42 @@ func TestKeptShardsAreServed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An encoder that lies makes shards that all lead to the root, and don't give one bundle:
+// that is told, and who holds them isn't blamed. Those that do give it still count.
+func TestKeptShardsOfALiar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bundle, segments := filled(rand.New(rand.NewPCG(7, 7)), 1000), [][]byte{make([]byte, justify.SegmentSize)}
+		spec, all, err := Encode(6, bundle, segments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[5].Bundle[3] ^= 1
+		all[5].Segments[0][3] ^= 1
+		var leaves [][]byte
+		for _, sh := range all {
+			leaves = append(leaves, justify.Leaf(sh.Bundle, sh.Segments))
+		}
+		spec.Root = forks.Hash(justify.Root(leaves))
+		for i, path := range justify.CoPaths(leaves) {
+			all[i].Path = path
+		}
+		for _, other := range []int{3, 5} {
+			n := keeping(t, nil)
+			if err := n.PutShards(spec, map[int]Shard{2: all[2], other: all[other]}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := n.FetchErasure(t.Context(), spec)
+			if other == 3 && (err != nil || !bytes.Equal(got, bundle)) || other == 5 && !errors.Is(err, ErrEncoding) {
+				t.Errorf("bundle of 2 and %d: %v", other, err)
+			}
+			got, err = n.FetchSegment(t.Context(), spec, 0)
+			if other == 3 && (err != nil || !bytes.Equal(got, segments[0])) || other == 5 && !errors.Is(err, ErrEncoding) {
+				t.Errorf("segment of 2 and %d: %v", other, err)
+			}
+		}
+	})
 }
 
 // What peers may have read of kept shards is bounded, however little of it they take.

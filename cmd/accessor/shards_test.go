@@ -19,6 +19,9 @@ import (
 
 	"accessor/api/client"
 	"accessor/da"
+	"accessor/da/justify"
+	"accessor/da/shards"
+	"accessor/state"
 	"accessor/trace"
 )
 
@@ -140,13 +143,13 @@ func TestShardsOfSidecars(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var shards []client.ErasureShard
+	var each []client.ErasureShard
 	for i := range 6 {
 		sh, err := all[0].client.Shard(ctx, spec.ErasureRoot, i)
 		if err != nil {
 			t.Fatal(err)
 		}
-		shards = append(shards, sh)
+		each = append(each, sh)
 	}
 	// One each: the encoder forgets what it has beside its own.
 	all[0].kill(t)
@@ -155,10 +158,10 @@ func TestShardsOfSidecars(t *testing.T) {
 	}
 	all[0].start(t)
 	for i, h := range all {
-		if err := h.client.PutShard(ctx, spec, i, shards[(i+1)%6]); !errors.Is(err, client.ErrBadBody) {
+		if err := h.client.PutShard(ctx, spec, i, each[(i+1)%6]); !errors.Is(err, client.ErrBadBody) {
 			t.Errorf("another's shard: %v", err)
 		}
-		if err := h.client.PutShard(ctx, spec, i, shards[i]); err != nil {
+		if err := h.client.PutShard(ctx, spec, i, each[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +204,7 @@ func TestShardsOfSidecars(t *testing.T) {
 	all[5].kill(t)
 	all[3].start(t)
 	all[2].wants(t, spec, bundle, segments) // it has none any more
-	if err := all[2].client.PutShard(ctx, spec, 2, shards[2]); err != nil {
+	if err := all[2].client.PutShard(ctx, spec, 2, each[2]); err != nil {
 		t.Fatal(err)
 	}
 	all[3].kill(t)
@@ -289,6 +292,34 @@ func TestNoRoomForShards(t *testing.T) {
 			if !strings.Contains(string(text), line) {
 				t.Errorf("%s: the metrics haven't %q, %v", budget, line, err)
 			}
+		}
+	}
+}
+
+// TestShardsOnAFullDisk: what the disk has no room for leaves nothing behind, and costs
+// nothing that was kept.
+func TestShardsOnAFullDisk(t *testing.T) {
+	dir := filepath.Join(smallDisk(t, "96k"), "shards")
+	store, err := shards.Open(dir, shards.Options{Budget: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, segments := workPackage(4, 20_000, 4)
+	spec, all, err := da.Encode(6, bundle, segments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(justify.Spec{Root: spec.Root, Shards: 6, Segments: 5}, map[int]da.Shard{4: all[4]}); err != nil {
+		t.Fatal(err)
+	}
+	for _, some := range []map[int]da.Shard{{0: all[0], 1: all[1], 2: all[2], 3: all[3], 4: all[4], 5: all[5]}, {4: all[4], 0: all[0]}} {
+		err := store.Put(justify.Spec{Root: spec.Root, Shards: 6, Segments: 5}, some)
+		files, _ := os.ReadDir(dir)
+		if len(some) == 6 && (!errors.Is(keepError(err), state.ErrNoSpace) || len(files) != 1) || len(some) == 2 && (err != nil || len(files) != 2) {
+			t.Errorf("%d shards: %v, %d files", len(some), err, len(files))
+		}
+		if _, _, err := store.Get(spec.Root, 4); err != nil {
+			t.Errorf("the shard that was there: %v", err)
 		}
 	}
 }

@@ -36,8 +36,10 @@ func (n *Node) keepConnectedLocked(info peer.AddrInfo) {
 			if n.host.Network().Connectedness(info.ID) == network.Connected {
 				pause = connectPause
 			} else {
-				// If it is still connected then, the pause is short again.
-				_ = n.connect(ctx, info)
+				if n.gater.peer(info.ID) { // a host that was given dials whom the gater doesn't admit
+					_ = n.connect(ctx, info)
+				}
+				// If it is connected now, the pause is short again.
 				pause = min(2*pause, connectPauseMx)
 			}
 			select {

@@ -68,6 +68,40 @@ func TestSimulatedNetwork(t *testing.T) {
 	})
 }
 
+// What a divided network keeps from a node it has once the network is whole; and a host
+// that has vanished comes back under its name.
+func TestDividedNetwork(t *testing.T) {
+	sim.Test(t, func(t *testing.T, network *sim.Network) {
+		hosts := network.Hosts(t, 2)
+		serve := Serve{Items: Anyone}
+		old := newNode(t, Config{Host: hosts[1], Serve: serve}, books())
+		n := newNode(t, Config{Host: hosts[0], Peers: []string{address(t, hosts[1])}}, nil)
+		want := func(what string, ok bool) {
+			t.Helper()
+			time.Sleep(3 * time.Minute) // so long nobody who failed is left alone
+			if err := fetches()["item"](t.Context(), n); (err == nil) != ok || err != nil && !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		want("at first", true)
+		network.Divide([][]int{{0}, {1}})
+		want("divided", false)
+		network.Divide(nil)
+		want("whole again", true)
+		network.Vanish(1)
+		want("gone", false)
+		if err := errors.Join(old.Close(), hosts[1].Close()); err != nil {
+			t.Error(err)
+		}
+		again, err := network.Host(1)
+		if err != nil || again.ID() != hosts[1].ID() {
+			t.Fatal(err)
+		}
+		newNode(t, Config{Host: again, Serve: serve}, books())
+		want("back", true)
+	})
+}
+
 // A node that breaks the protocol on a real stream is banned; one that is silent isn't.
 func TestLyingHost(t *testing.T) {
 	manners := map[string]datest.Manner{"silence": datest.Silent}

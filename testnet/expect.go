@@ -29,8 +29,8 @@ var counts = map[string]func(*Result) int{
 	"banned":     func(r *Result) int { return r.Banned },
 }
 
-// parseExpect: expect agree; expect head|held|missing|state BLOCK; each with [on
-// NODES]; expect COUNT = N, or >=, <=
+// parseExpect: expect agree; expect head|held|missing|state BLOCK; expect work NAME; each
+// with [on NODES]; expect COUNT = N, or >=, <=
 func parseExpect(a *wording) (action, error) {
 	what := a.next()
 	if count, ok := counts[what]; ok {
@@ -44,13 +44,13 @@ func parseExpect(a *wording) (action, error) {
 	switch what {
 	case "agree":
 		ask = agrees
-	case "head", "held", "missing", "state":
+	case "head", "held", "missing", "state", "work":
 		ask = func(ctx context.Context, r *run, n *node) error { return asks(ctx, r, n, what, name) }
 		if name == "" {
-			return nil, fmt.Errorf("want: expect %s BLOCK", what)
+			return nil, fmt.Errorf("want: expect %s %s", what, map[bool]string{true: "NAME", false: "BLOCK"}[what == "work"])
 		}
 	default:
-		return nil, fmt.Errorf("expect %q: want agree, head, held, missing, state, or one of %s", what,
+		return nil, fmt.Errorf("expect %q: want agree, head, held, missing, state, work, or one of %s", what,
 			strings.Join(slices.Sorted(maps.Keys(counts)), ", "))
 	}
 	who := nodeSet{all: true}
@@ -83,7 +83,14 @@ func (r *run) expect(ctx context.Context, who nodeSet, text string, ask check) e
 			r.tell.fail("slot %d: expect %s: %v is not up", r.slot, text, n)
 			continue
 		}
-		if err := ask(ctx, r, n); err != nil {
+		var err error
+		if n.follows {
+			err = r.caughtUp(ctx, n)
+		}
+		if err == nil {
+			err = ask(ctx, r, n)
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -110,11 +117,15 @@ func agrees(ctx context.Context, r *run, n *node) error {
 	if err != nil {
 		return err
 	}
-	if want := r.sides[i].head; s.Head.Hash != want.Hash || s.Head.Root != want.root {
+	want, final := r.sides[i].head, r.final
+	if n.follows {
+		want, final = n.best(), n.final
+	}
+	if s.Head.Hash != want.Hash || s.Head.Root != want.root {
 		return fmt.Errorf("head %s with root %s, not %s, %s with %s", s.Head.Hash.Short(), s.Head.Root.Short(), names(want), want.Hash.Short(), want.root.Short())
 	}
-	if s.Finalized.Hash != r.final.Hash {
-		return fmt.Errorf("finalized %s, not %s, %s", s.Finalized.Hash.Short(), names(r.final), r.final.Hash.Short())
+	if s.Finalized.Hash != final.Hash {
+		return fmt.Errorf("finalized %s, not %s, %s", s.Finalized.Hash.Short(), names(final), final.Hash.Short())
 	}
 	roots, err := n.car.Roots(ctx)
 	if err != nil {
@@ -137,6 +148,9 @@ func asks(ctx context.Context, r *run, n *node, what, name string) error {
 			}
 		}
 		return nil
+	}
+	if what == "work" {
+		return r.hasWork(ctx, n, name)
 	}
 	b, err := r.block(name)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"accessor/checkpoint/checkpointtest"
+	"accessor/da/datest"
 	"accessor/forks"
 	"accessor/jam"
 	"accessor/state"
@@ -21,6 +22,9 @@ type faulty struct {
 
 func (f *faulty) Import(ctx context.Context, b *state.Block) (Imported, error) {
 	if f.calls++; f.fault == "import not fetched" && f.calls == 5 {
+		return Imported{}, told(ErrNotFetched, errors.New("nobody there"))
+	}
+	if f.fault == "never fetched" && f.calls >= 5 {
 		return Imported{}, told(ErrNotFetched, errors.New("nobody there"))
 	}
 	got, err := f.Sidecar.Import(ctx, b)
@@ -147,9 +151,9 @@ func TestFaultsAreFound(t *testing.T) {
 			}
 			dir := t.TempDir()
 			t.Cleanup(func() { _ = RemoveAll(dir) })
-			in := InProcess(dir, checkpointtest.Engine{})
+			in := InProcess(dir, checkpointtest.Engine{}, nil)
 			text, res := played(t, s, Options{Seed: 2, New: func(node int, a *Anchor) (Sidecar, error) {
-				car, err := in(node, a)
+				car, err := in.New(node, a)
 				if node == 1 {
 					car = &faulty{Sidecar: car, fault: fault}
 				}
@@ -177,11 +181,11 @@ func TestLostAfterKill(t *testing.T) {
 	dir, empty := t.TempDir(), t.TempDir()
 	t.Cleanup(func() { _, _ = RemoveAll(dir), RemoveAll(empty) })
 	text, res := played(t, s, Options{New: func(node int, a *Anchor) (Sidecar, error) {
-		car, err := InProcess(dir, checkpointtest.Engine{})(node, a)
+		car, err := InProcess(dir, checkpointtest.Engine{}, nil).New(node, a)
 		if err != nil || node != 1 {
 			return car, err
 		}
-		other, err := InProcess(empty, checkpointtest.Engine{})(node, a)
+		other, err := InProcess(empty, checkpointtest.Engine{}, nil).New(node, a)
 		return &swapped{Sidecar: car, other: other}, err
 	}})
 	if res.OK(1000) || !strings.Contains(text, "parent is not held") {
@@ -246,13 +250,24 @@ func TestExpectations(t *testing.T) {
 	}
 }
 
+// joins is peers that can do no more than Join.
+type joins func(node int, how Joining) (Sidecar, error)
+
+func (j joins) Join(node int, how Joining) (Sidecar, error) { return j(node, how) }
+
+func (joins) Host(int) (datest.Host, error) { return datest.Host{}, errTest }
+
+func (joins) Meet(context.Context, []string) error { return errTest }
+
+func (joins) Divide(context.Context, [][]int) error { return nil }
+
 // TestJoinTrusting: what a node that trusts a block may do, others not: blocks of the
 // chain that it wasn't given are no fault of it, and an import that peers could not help
 // with is made once more. Blocks that nobody made are found, and a state that stays partial.
 func TestJoinTrusting(t *testing.T) {
 	for fault, want := range map[string]string{
 		"": "", "import not fetched": "", "too many": "the model: made false", "other root": "the model: made true", "import": "disk on fire",
-		"orphan": "", "partial": "a part of the state is missing",
+		"orphan": "", "never fetched": "node 2, at the end: b5 (slot 5) could not be given to it", "partial": "a part of the state is missing",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
@@ -262,17 +277,17 @@ func TestJoinTrusting(t *testing.T) {
 			}
 			dir := t.TempDir()
 			t.Cleanup(func() { _ = RemoveAll(dir) })
-			in := InProcess(dir, checkpointtest.Engine{})
+			in := InProcess(dir, checkpointtest.Engine{}, nil)
 			var anchor *Anchor
 			text, res := played(t, s, Options{
-				New: func(node int, a *Anchor) (Sidecar, error) { anchor = a; return in(node, a) },
-				Join: func(node int, b forks.Block, liars []string) (Sidecar, error) {
-					if b != anchor.Block || liars != nil {
-						t.Errorf("joins with %v, %v", b, liars)
+				New: func(node int, a *Anchor) (Sidecar, error) { anchor = a; return in.New(node, a) },
+				Peers: joins(func(node int, how Joining) (Sidecar, error) {
+					if how.Trusted != anchor.Block || how.Liars != nil || how.Follow {
+						t.Errorf("joins with %+v", how)
 					}
-					car, err := in(node, anchor)
+					car, err := in.New(node, anchor)
 					return &faulty{Sidecar: car, fault: fault}, err
-				},
+				}),
 			})
 			if res.OK(0) != (want == "") || !strings.Contains(strings.Join(res.Failures, "\n"), want) {
 				t.Errorf("OK %t, want a failure with %q:\n%s", res.OK(0), want, text)
@@ -295,6 +310,8 @@ func TestCantBeDone(t *testing.T) {
 		"at 1: equivocate as a\nat 2: equivocate as a":    "called a already",
 		"at 2: produce on head":                           "can't be of slot 2",
 		"at 2: lie value":                                 "needs sidecars with peers",
+		"at 2: join follow anchor":                        "needs sidecars with peers",
+		"at 2: work":                                      "needs sidecars with peers",
 		"at 2: expect held b1 on 4":                       "no node 4",
 		"at 2: fork length 2 as f\nat 2: equivocate as f": "called f already",
 	} {
@@ -303,7 +320,7 @@ func TestCantBeDone(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		_, err = Run(t.Context(), Options{Scenario: s, New: InProcess(dir, checkpointtest.Engine{})})
+		_, err = Run(t.Context(), Options{Scenario: s, New: InProcess(dir, checkpointtest.Engine{}, nil).New})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "vain, line ") {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}

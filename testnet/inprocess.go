@@ -10,35 +10,86 @@ import (
 	"sync/atomic"
 
 	"accessor/checkpoint"
+	"accessor/da/datest"
 	"accessor/forks"
+	"accessor/peers"
 	"accessor/state"
 	"accessor/state/merkle"
 )
 
-// InProcess gives sidecars in this process, for Options.New: an Accessor each on the
-// engine, in folders of dir. Nothing in one process can be killed, so Kill closes the
-// Accessor, which ends the imports that wait; Processes has the real thing.
-func InProcess(dir string, engine checkpoint.Engine) func(int, *Anchor) (Sidecar, error) {
-	return func(node int, anchor *Anchor) (Sidecar, error) {
-		cfg := state.Config{Dir: filepath.Join(dir, fmt.Sprintf("node%d", node)), Engine: engine, Commitment: state.JAM{},
-			CacheBytes: 1 << 20, Retention: state.Retention{All: true}}
-		return &inProcess{cfg: cfg, anchor: anchor}, nil
-	}
+// Local makes sidecars in this process: an Accessor each. Nothing in one process can be
+// killed, so Kill closes the Accessor, which ends the imports that wait; Processes has
+// the real thing.
+type Local struct {
+	dir       string
+	engine    checkpoint.Engine
+	net       datest.Network
+	addresses addresses
+	all       []*inProcess
+	met       bool // each is a peer of all others, and of:
+	liars     []string
 }
 
+// InProcess makes sidecars on the engine, in folders of dir, with hosts of a network:
+// then the result is Options.Peers as well. net may be nil: they have no peers.
+func InProcess(dir string, engine checkpoint.Engine, net datest.Network) *Local {
+	return &Local{dir: dir, engine: engine, net: net}
+}
+
+// New makes a node's sidecar, for Options.New.
+func (l *Local) New(node int, anchor *Anchor) (Sidecar, error) {
+	p := l.make(node)
+	p.anchor = anchor
+	return p, nil
+}
+
+func (l *Local) make(node int) *inProcess {
+	cfg := state.Config{Dir: filepath.Join(l.dir, fmt.Sprintf("node%d", node)), Engine: l.engine, Commitment: state.JAM{},
+		CacheBytes: 1 << 20, Retention: state.Retention{All: true}}
+	p := &inProcess{of: l, node: node, cfg: cfg}
+	l.all = append(l.all, p)
+	return p
+}
+
+// inProcess is a sidecar in this process.
 type inProcess struct {
+	of     *Local
+	node   int
 	cfg    state.Config
-	anchor *Anchor
+	anchor *Anchor                        // nil of one that joined:
+	joined *Joining                       // nil of others
 	acc    atomic.Pointer[state.Accessor] // nil while it doesn't run
+	peers  atomic.Pointer[peering]        // nil as well where there is no network
 }
 
 var _ Sidecar = (*inProcess)(nil)
 
-func (p *inProcess) Start(context.Context) error {
-	if _, err := os.Stat(p.cfg.Dir); err == nil {
-		acc, err := state.Open(p.cfg)
-		p.acc.Store(acc)
+func (p *inProcess) Start(ctx context.Context) error {
+	fetcher := &peers.Fetcher{}
+	cfg := p.cfg
+	cfg.Fetcher = fetcher
+	acc, err := p.open(cfg)
+	if err != nil {
 		return err
+	}
+	if p.of.net != nil {
+		peering, err := p.startPeers(ctx, acc, fetcher)
+		if err != nil {
+			return errors.Join(err, acc.Close())
+		}
+		p.peers.Store(peering)
+	}
+	p.acc.Store(acc)
+	return nil
+}
+
+// open opens the store, or makes it.
+func (p *inProcess) open(cfg state.Config) (*state.Accessor, error) {
+	if _, err := os.Stat(cfg.Dir); err == nil {
+		return state.Open(cfg)
+	}
+	if p.joined != nil {
+		return createTrusting(cfg, p.joined.Trusted)
 	}
 	a := state.Anchor{Hash: p.anchor.Hash, Slot: p.anchor.Slot, Root: p.anchor.Root, Header: p.anchor.Header}
 	a.Pairs = func(yield func(state.Pair, error) bool) {
@@ -48,20 +99,23 @@ func (p *inProcess) Start(context.Context) error {
 			}
 		}
 	}
-	acc, err := state.Create(p.cfg, a)
-	p.acc.Store(acc)
-	return err
+	return state.Create(cfg, a)
 }
 
-func (p *inProcess) Kill() error { return p.Stop() }
+func (p *inProcess) Kill() error { return p.end(true) }
 
-func (p *inProcess) Close() error { return p.Stop() }
+func (p *inProcess) Close() error { return p.end(true) }
 
-func (p *inProcess) Stop() error {
-	if acc := p.acc.Swap(nil); acc != nil {
-		return acc.Close()
+func (p *inProcess) Stop() error { return p.end(false) }
+
+func (p *inProcess) end(atOnce bool) (err error) {
+	if peering := p.peers.Swap(nil); peering != nil {
+		err = peering.stop(atOnce)
 	}
-	return nil
+	if acc := p.acc.Swap(nil); acc != nil {
+		err = errors.Join(err, acc.Close())
+	}
+	return err
 }
 
 var errDown = errors.New("the sidecar doesn't run")
@@ -93,6 +147,8 @@ func (p *inProcess) Import(ctx context.Context, b *state.Block) (Imported, error
 	switch {
 	case errors.Is(err, state.ErrUnknownParent):
 		return Imported{}, told(ErrUnknownParent, err)
+	case errors.Is(err, state.ErrNotFetched):
+		return Imported{}, told(ErrNotFetched, err)
 	case err != nil:
 		return Imported{}, err
 	}
@@ -190,7 +246,12 @@ func (p *inProcess) Status(context.Context) (Status, error) {
 		return Status{}, err
 	}
 	s := acc.Stats()
-	return Status{Head: acc.Head(), Finalized: s.Finalized, Blocks: s.Blocks, Heads: s.Leaves, Locks: s.Locks + len(acc.Reservations())}, nil
+	out := Status{Head: acc.Head(), Finalized: s.Finalized, Blocks: s.Blocks, Heads: s.Leaves, Locks: s.Locks + len(acc.Reservations()),
+		Partial: acc.Partial()}
+	if peering := p.peers.Load(); peering != nil {
+		peering.noteStatus(&out)
+	}
+	return out, nil
 }
 
 // readError tells answers that are wrong from others.

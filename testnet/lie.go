@@ -16,9 +16,12 @@ import (
 	"accessor/state/merkle"
 )
 
-// way is how a liar spoils its answers: what is proven, or how it is handed over.
+// way is how a liar spoils its answers: what is proven, what a block wrote, or how it is
+// handed over.
 type way struct {
 	spoil  func(p *merkle.Proof)
+	block  func(b *da.Block)
+	shard  func(index uint16, sh *da.Shard)
 	manner datest.Manner
 }
 
@@ -44,6 +47,21 @@ var ways = map[string]way{
 		copy(a[1:], "\xff\xff\xff\xff")
 		return a
 	}})},
+	"block": {block: func(b *da.Block) { // the root is the model's still
+		one := &b.Puts[len(b.Puts)/2]
+		one[1] = append(bytes.Clone(one[1]), 7)
+	}},
+	"shard": {shard: func(index uint16, sh *da.Shard) { // itself, or what is to justify it
+		if index%2 == 1 {
+			sh.Path[0] = bytes.Clone(sh.Path[0])
+			sh.Path[0][3] ^= 1
+			return
+		}
+		sh.Bundle[0] ^= 1
+		for _, one := range sh.Segments {
+			one[0] ^= 1
+		}
+	}},
 	"stall": {manner: datest.Silent},
 }
 
@@ -64,51 +82,61 @@ func parseLie(a *wording) (action, error) {
 		}
 	}
 	return func(ctx context.Context, r *run) error {
-		if r.opts.Join == nil {
+		if r.opts.Peers == nil {
 			return errNeedsPeers
 		}
 		for range count {
 			if len(r.liars) == MaxNodes {
 				return fmt.Errorf("there are %d liars already", MaxNodes)
 			}
-			l, err := newLiar(ctx, how)
+			h, err := r.opts.Peers.Host(len(r.liars))
 			if err != nil {
 				return err
+			}
+			l, err := newLiar(ctx, h, how)
+			if err != nil {
+				return err
+			}
+			for _, b := range r.chain.blocks[1:] {
+				l.learnBlock(b)
+			}
+			for _, w := range r.works {
+				l.learnWork(w)
 			}
 			r.liars = append(r.liars, l)
 		}
 		r.event("peers that lie: %s, %d of them", word, count)
+		if r.met {
+			return r.meet(ctx)
+		}
 		return nil
 	}, nil
 }
 
 // errNeedsPeers is the error of a lie that nobody could hear.
-var errNeedsPeers = errors.New("needs sidecars with peers, which those in one process are not")
+var errNeedsPeers = errors.New("needs sidecars with peers")
 
-// liar is a peer that has states from the model, and gives no honest answer. It has no
-// blocks. Its methods are safe for concurrent use.
+// liar is a peer that has states, blocks and shards from the model, and spoils what it
+// gives of one of them. Its methods are safe for concurrent use.
 type liar struct {
 	node  *da.Node
 	close func() error
-	spoil func(p *merkle.Proof) // may be nil
+	how   way
 
-	mu     sync.Mutex // guards states
+	mu     sync.Mutex // guards what it knows
 	states map[forks.Hash]*provable
+	blocks []*block // parents before children
+	works  []*work
 }
 
 var _ da.Source = (*liar)(nil)
 
-func newLiar(ctx context.Context, how way) (*liar, error) {
-	h, err := datest.NewHost()
-	if err != nil {
-		return nil, err
-	}
-	l := &liar{close: h.Close, spoil: how.spoil, states: make(map[forks.Hash]*provable)}
-	config := da.Config{Host: h, Serve: da.Serve{State: da.Anyone}}
-	if how.manner != nil {
-		config.Host = datest.Host{Host: h, Manner: how.manner}
-	}
-	if l.node, err = da.New(ctx, config, l); err != nil {
+// newLiar makes a liar on a host, which it closes.
+func newLiar(ctx context.Context, h datest.Host, how way) (*liar, error) {
+	h.Manner = how.manner
+	l := &liar{close: h.Close, how: how, states: make(map[forks.Hash]*provable)}
+	var err error
+	if l.node, err = da.New(ctx, da.Config{Host: h, Serve: da.Serve{State: da.Anyone, Blocks: da.Anyone, Shards: da.Anyone}}, l); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return l, nil
@@ -118,15 +146,17 @@ func newLiar(ctx context.Context, how way) (*liar, error) {
 func (l *liar) Close() error { return errors.Join(l.node.Close(), l.close()) }
 
 // learn gives it a block's state to lie about.
-func (l *liar) learn(b *block) error {
-	p, err := newProvable(b.state())
-	if err != nil {
-		return err
-	}
+func (l *liar) learn(b *block, p *provable) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.states[b.Hash] = p
-	return nil
+}
+
+// learnBlock gives it a block to lie about.
+func (l *liar) learnBlock(b *block) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blocks = append(l.blocks, b)
 }
 
 // answer makes a proof, and spoils it.
@@ -138,9 +168,9 @@ func (l *liar) answer(block forks.Hash, prove func(p *provable) (*merkle.Proof, 
 		return nil, da.ErrNotHeld
 	}
 	p, err := prove(state)
-	if err == nil && l.spoil != nil {
+	if err == nil && l.how.spoil != nil {
 		p = &merkle.Proof{Nodes: slices.Clone(p.Nodes), Pairs: slices.Clone(p.Pairs)}
-		l.spoil(p)
+		l.how.spoil(p)
 	}
 	return p, err
 }
@@ -160,16 +190,71 @@ func (l *liar) ProveRange(_ context.Context, block forks.Hash, req merkle.RangeR
 }
 
 // Blocks implements da.Source.
-func (*liar) Blocks(context.Context, forks.Hash, int) ([]da.Block, error) {
-	return nil, da.ErrNotHeld
+func (l *liar) Blocks(_ context.Context, above forks.Hash, most int) (list []da.Block, err error) {
+	l.mu.Lock()
+	known := l.blocks
+	l.mu.Unlock()
+	parents := map[forks.Hash]bool{above: true}
+	for _, b := range known {
+		if !parents[b.Parent] || l.how.block == nil {
+			continue
+		}
+		if most -= b.size(); most < 0 && len(list) > 0 {
+			break
+		}
+		parents[b.Hash] = true
+		list = append(list, b.given())
+		l.how.block(&list[len(list)-1])
+	}
+	if len(list) == 0 {
+		return nil, da.ErrNotHeld
+	}
+	return list, nil
+}
+
+// given is a block as peers give it.
+func (b *block) given() da.Block {
+	out := da.Block{Hash: b.Hash, Parent: b.Parent, Slot: b.Slot, PriorRoot: *b.PriorRoot, PostRoot: b.root, Dels: b.Dels, Header: b.Header}
+	for _, put := range b.Puts {
+		out.Puts = append(out.Puts, [2][]byte{put.Key, put.Value})
+	}
+	return out
+}
+
+// size is about how many bytes that takes.
+func (b *block) size() int {
+	size := 200 + len(b.Header) + 40*len(b.Dels)
+	for _, put := range b.Puts {
+		size += 40 + len(put.Value)
+	}
+	return size
 }
 
 // Item implements da.Source.
 func (*liar) Item(context.Context, forks.Hash) ([]byte, error) { return nil, da.ErrNotHeld }
 
-// Shard implements da.Source.
-func (*liar) Shard(context.Context, forks.Hash, uint16) (da.Shard, error) {
-	return da.Shard{}, da.ErrNotHeld
+// learnWork gives it shards to lie about.
+func (l *liar) learnWork(w *work) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.works = append(l.works, w)
+}
+
+// Shard implements da.Source. Honest ones are the nodes' business.
+func (l *liar) Shard(_ context.Context, root forks.Hash, index uint16) (da.Shard, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := slices.IndexFunc(l.works, func(w *work) bool { return w.spec.Root == root })
+	if at < 0 || int(index) >= workShards || l.how.shard == nil {
+		return da.Shard{}, da.ErrNotHeld
+	}
+	sh := l.works[at].shards[index]
+	sh = da.Shard{Bundle: bytes.Clone(sh.Bundle), Segments: slices.Clone(sh.Segments), Path: slices.Clone(sh.Path)}
+	for i := range sh.Segments {
+		sh.Segments[i] = bytes.Clone(sh.Segments[i])
+	}
+	l.how.shard(index, &sh)
+	return sh, nil
 }
 
 // provable is a state with its trie.

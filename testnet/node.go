@@ -36,6 +36,7 @@ type node struct {
 	up      bool
 	broken  bool // failed by itself: it is left alone
 	trusts  bool // started from a block without its state; may have blocks from peers
+	follows bool // trusts, and has all its blocks from peers: it is told nothing
 	revives int  // slot in which it is started again; 0 for none
 	killed  time.Duration
 	dying   bool // is killed in this slot, that long after its items begin to come
@@ -270,8 +271,8 @@ func (n *node) waiting() int {
 const newest = 50
 
 // readsPerSlot reads at blocks that the node had before the slot, and compares all
-// with the model.
-func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, rnd *rand.Rand, held []*block, tell *verdicts) {
+// with the model. How many keys a read has is the seed's alone, whatever the node has.
+func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, chance func(read int) *rand.Rand, held []*block, tell *verdicts) {
 	for i := range reads {
 		if ctx.Err() != nil {
 			return
@@ -281,14 +282,15 @@ func (n *node) readsPerSlot(ctx context.Context, c *chain, reads int, rnd *rand.
 				n.locks = s.Locks
 			}
 		}
+		rnd := chance(i)
+		count, proven := 1+rnd.IntN(4), rnd.IntN(4) == 0
 		b := held[rnd.IntN(len(held))]
 		if rnd.IntN(4) > 0 { // mostly where forks still are
 			b = held[max(0, len(held)-newest)+rnd.IntN(min(len(held), newest))]
 		}
-		keys := c.someKeys(b, 1+rnd.IntN(4), rnd)
+		keys := c.someKeys(b, count, rnd)
 		var got [][]byte
 		var err error
-		proven := rnd.IntN(4) == 0
 		if proven {
 			got, err = n.car.ReadProven(ctx, b.Hash, b.root, keys)
 		} else {

@@ -31,8 +31,10 @@ type Processes struct {
 	anchor   sync.Once
 	anchored error
 
-	mu        sync.Mutex     // guards addresses
-	addresses map[int]string // at which nodes have been reached by others
+	addresses addresses
+	all       []*process
+	met       bool     // each is a peer of all others, and of:
+	liars     []string // addresses
 }
 
 // NewProcesses makes sidecars of a program, which is started under a name (its
@@ -42,7 +44,7 @@ func NewProcesses(program, name, dir string) (*Processes, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Processes{program: program, name: name, dir: dir, sockets: sockets, starts: make(chan func()), addresses: make(map[int]string)}
+	p := &Processes{program: program, name: name, dir: dir, sockets: sockets, starts: make(chan func())}
 	// Linux kills a child with the thread that started it, so that one stays as long as
 	// they may: then a testnet that is killed itself leaves no processes behind.
 	go func() {
@@ -74,24 +76,15 @@ func (p *Processes) New(node int, anchor *Anchor) (Sidecar, error) {
 	return p.make(node)
 }
 
-// Join makes the sidecar of a node that starts with no more than a block to trust, for
-// Options.Join. Its peers are the other nodes, and liars.
-func (p *Processes) Join(node int, trusted forks.Block, liars []string) (Sidecar, error) {
-	s, err := p.make(node)
-	if err != nil {
-		return nil, err
-	}
-	s.trusted, s.liars = &trusted, liars
-	return s, nil
-}
-
 func (p *Processes) make(node int) (*process, error) {
 	socket := filepath.Join(p.sockets, fmt.Sprint(node))
 	c, err := client.New("unix://"+socket, client.WithTimeout(requestPatience))
 	if err != nil {
 		return nil, err
 	}
-	return &process{of: p, node: node, socket: socket, client: c}, nil
+	made := &process{of: p, node: node, socket: socket, client: c}
+	p.all = append(p.all, made)
+	return made, nil
 }
 
 func (p *Processes) anchorFile() string { return filepath.Join(p.dir, "anchor.jsonl") }
@@ -127,25 +120,28 @@ type process struct {
 	node   int
 	socket string
 	client *client.Client
-	// Of a node that joins with trust:
-	trusted *forks.Block
-	liars   []string
-	cmd     *exec.Cmd     // nil while it doesn't run
-	gone    chan struct{} // closed when it has ended
+	joined *Joining      // nil of one that started from the anchor
+	deny   []string      // ids of nodes on other sides of a partition
+	cmd    *exec.Cmd     // nil while it doesn't run
+	gone   chan struct{} // closed when it has ended
 }
 
 var _ Sidecar = (*process)(nil)
 
 func (p *process) Start(ctx context.Context) error {
+	if _, err := p.writeConfig(); err != nil {
+		return err
+	}
 	log, err := os.OpenFile(p.of.Log(p.node), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	store := filepath.Join(p.of.dir, fmt.Sprintf("node%d", p.node))
-	args := []string{p.of.name, "serve", "--data", store, "--socket", p.socket, "--log-format", "json", "--log-level", "info"}
+	args := []string{p.of.name, "serve", "--config", p.configFile(), "--data", store, "--socket", p.socket, "--log-format", "json", "--log-level", "info"}
 	cmd := &exec.Cmd{Path: p.of.program, Stderr: log, Stdout: log, Args: append(args, p.origin()...),
-		Env: append(environ(), "ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_SERVE_STATE=anyone", "ACCESSOR_DA_LISTEN="+p.of.listen(p.node)),
+		Env: append(environ(), "ACCESSOR_DA_ENABLED=true", "ACCESSOR_DA_SERVE_STATE=anyone", "ACCESSOR_DA_LISTEN="+p.of.listen(p.node),
+			fmt.Sprintf("ACCESSOR_DA_FOLLOW=%t", p.joined != nil && p.joined.Follow)),
 		// In a group of its own: Ctrl-C is the testnet's, which ends them.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
@@ -305,7 +301,7 @@ func (p *process) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	out := Status{Head: asBlock(s.Head), Finalized: asBlock(s.Finalized), Blocks: s.Blocks, Heads: s.Leaves, Locks: s.Locks, Partial: s.Partial}
-	if p.trusted != nil { // others ask nobody
+	if p.joined != nil || p.of.met { // others ask nobody
 		err = p.askPeerFigures(ctx, &out)
 	}
 	return out, err

@@ -31,6 +31,9 @@ type run struct {
 	seq    int // of what was published
 	held   []withheld
 	liars  []*liar
+	works  []*work
+	worked int  // bytes of all
+	met    bool // all nodes are peers of each other
 }
 
 // side is nodes that hear of each other's blocks, and the chain that they follow.
@@ -93,20 +96,24 @@ func (r *run) addNode() (*node, error) {
 }
 
 // addTrusting makes a node that knows of a block what it takes to trust it, and no more.
-func (r *run) addTrusting(b *block) (*node, error) {
-	var liars []string
-	for _, l := range r.liars {
-		if err := l.learn(b); err != nil {
+func (r *run) addTrusting(b *block, follow bool) (*node, error) {
+	how := Joining{Trusted: forks.Block{Hash: b.Hash, Slot: b.Slot, Root: b.root}, Follow: follow}
+	if len(r.liars) > 0 {
+		p, err := newProvable(b.state())
+		if err != nil {
 			return nil, err
 		}
-		liars = append(liars, l.node.Addrs()...)
+		for _, l := range r.liars {
+			l.learn(b, p)
+			how.Liars = append(how.Liars, l.node.Addrs()...)
+		}
 	}
-	car, err := r.opts.Join(len(r.nodes), forks.Block{Hash: b.Hash, Slot: b.Slot, Root: b.root}, liars)
+	car, err := r.opts.Peers.Join(len(r.nodes), how)
 	if err != nil {
 		return nil, fmt.Errorf("make node %d: %w", len(r.nodes), err)
 	}
 	n := r.add(car, b)
-	n.trusts = true
+	n.trusts, n.follows = true, follow
 	return n, nil
 }
 
@@ -207,132 +214,58 @@ func (r *run) playEnd(ctx context.Context) error {
 func (r *run) deliver(ctx context.Context, reads int) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(r.nodes))
+	readers := make([]func(), len(r.nodes)) // made first: a feed changes what they go by
 	for i, n := range r.nodes {
-		if !n.works() {
-			continue
+		if n.works() && !n.dying && reads > 0 {
+			readers[i] = r.reader(ctx, n, reads)
 		}
-		held := slices.Clone(n.held) // before: the reader has no business with the feed
-		if !n.dying && reads > 0 {
-			rnd := rand.New(rand.NewPCG(r.opts.Seed, uint64(r.slot)<<16|uint64(n.id)<<1|1))
-			wg.Go(func() { n.readsPerSlot(ctx, r.chain, reads, rnd, held, r.tell) })
+	}
+	for i, n := range r.nodes {
+		if readers[i] != nil {
+			wg.Go(readers[i])
 		}
-		wg.Go(func() { errs[i] = n.feed(ctx, r.slot, &feeding{max(1, r.opts.Parallel), r.tell}) })
+		if n.works() {
+			wg.Go(func() { errs[i] = n.feed(ctx, r.slot, &feeding{max(1, r.opts.Parallel), r.tell}) })
+		}
 	}
 	wg.Wait()
 	return errors.Join(append(errs, context.Cause(ctx))...)
 }
 
-// look asks each node how it stands, checks its head, and shows it all.
-func (r *run) look(ctx context.Context) {
-	v := View{Slot: min(r.slot, r.slots), Slots: r.slots}
-	for _, n := range r.nodes {
-		state := "up"
-		switch {
-		case n.broken:
-			state = "broken"
-		case !n.up:
-			state = "down"
-		case len(r.sides) > 1 && !slices.Contains(r.sides[0].nodes, n):
-			state = "cut"
-		}
-		if n.works() {
-			s, err := n.car.Status(ctx)
-			switch {
-			case err != nil && ctx.Err() == nil:
+// reader gives what reads from a node that works, at what it has by now.
+func (r *run) reader(ctx context.Context, n *node, reads int) func() {
+	if n.follows {
+		if err := n.learn(ctx, r.chain, r.tell); err != nil {
+			if ctx.Err() == nil {
 				n.broken = true
-				r.tell.fail("%v: status: %v", n, err)
-			case err == nil:
-				n.status = s
-				if n.head != nil && s.Head.Hash != n.head.Hash {
-					r.tell.wrong("%v: head %s, it was told %s (%s)", n, s.Head.Hash.Short(), n.head.Hash.Short(), n.head.name)
-				}
-				if s.Finalized.Hash != n.final.Hash {
-					r.tell.wrong("%v: finalized %s, it was told %s (%s)", n, s.Finalized.Hash.Short(), n.final.Hash.Short(), n.final.name)
-				}
+				r.tell.fail("%v", err)
 			}
-		}
-		v.Nodes = append(v.Nodes, NodeView{Node: n.id, State: state, Head: n.status.Head, Heads: n.status.Heads, Blocks: n.status.Blocks,
-			Locks: n.locks, WalkBacks: n.walkBacks, Fetches: n.fetches + n.status.Fetches, Rejected: n.rejected + n.status.Rejected, Waiting: n.waiting()})
-	}
-	v.Result = r.result()
-	if r.opts.Shown != nil {
-		r.opts.Shown(v)
-	}
-}
-
-// result is what came out so far.
-func (r *run) result() Result {
-	out := r.res
-	out.Nodes, out.Slots = len(r.nodes), min(r.slot, r.slots)
-	out.Blocks, out.Forks = len(r.chain.blocks)-1, r.chain.late
-	for _, n := range r.nodes {
-		out.WalkBacks += n.walkBacks
-		out.Fetches += n.fetches + n.status.Fetches
-		out.Rejected += n.rejected + n.status.Rejected
-		out.Banned += n.status.Banned
-	}
-	r.tell.mu.Lock()
-	defer r.tell.mu.Unlock()
-	out.ReadsChecked, out.WrongAnswers, out.Unavailable = r.tell.reads, r.tell.wrongs, r.tell.unavailable
-	out.Failures, out.Excuses = slices.Clone(r.tell.words), slices.Clone(r.tell.excuses)
-	return out
-}
-
-// rootsAgree says whether every node that is up holds exactly the blocks that it was
-// to be given, each with the model's root.
-func (r *run) rootsAgree(ctx context.Context) bool {
-	agree, any := true, false
-	for _, n := range r.nodes {
-		if n.broken {
-			agree = false
-		}
-		if !n.works() {
-			continue
-		}
-		any = true
-		roots, err := n.car.Roots(ctx)
-		if err != nil {
-			r.tell.fail("%v: its blocks: %v", n, err)
-			agree = false
-			continue
-		}
-		for _, b := range n.held {
-			if root, ok := roots[b.Hash]; !ok || root != b.root {
-				r.tell.fail("%v: %s has root %s, held %t; the model has %s", n, b.name, root.Short(), ok, b.root.Short())
-				agree = false
-			}
-		}
-		if n.trusts {
-			agree = r.knownRoots(n, roots) && agree
-		} else if len(roots) != len(n.held) {
-			r.tell.fail("%v holds %d blocks, it acknowledged %d", n, len(roots), len(n.held))
-			agree = false
+			return nil
 		}
 	}
-	return agree && any
-}
-
-// knownRoots says whether a node that takes blocks from peers holds none but the
-// model's: it may have some that it was not given yet.
-func (r *run) knownRoots(n *node, roots map[forks.Hash]forks.Hash) bool {
-	model := make(map[forks.Hash]forks.Hash, len(r.chain.blocks))
-	for _, b := range r.chain.blocks {
-		model[b.Hash] = b.root
+	held, works := slices.Clone(n.held), r.within(n)
+	chance := func(read int) *rand.Rand {
+		return rand.New(rand.NewPCG(r.opts.Seed, uint64(read)<<32|uint64(r.slot)<<16|uint64(n.id)<<1|1))
 	}
-	for h, root := range roots {
-		if want, made := model[h]; !made || root != want {
-			r.tell.fail("%v: block %s has root %s, the model: made %t, %s", n, h.Short(), root.Short(), made, want.Short())
-			return false
-		}
+	return func() {
+		n.readsPerSlot(ctx, r.chain, reads, chance, held, r.tell)
+		n.fetchWork(ctx, works, chance(reads), r.tell)
 	}
-	return true
 }
 
 // publish tells the nodes of a side. Others miss blocks until all is healed; heads are
 // each side's own.
 func (r *run) publish(to *side, kind itemKind, b *block) {
 	r.seq++
+	for _, l := range r.liars {
+		if kind == itemBlock {
+			l.learnBlock(b)
+		}
+	}
 	for _, n := range r.nodes {
+		if n.follows {
+			continue
+		}
 		i := item{seq: r.seq, kind: kind, block: b}
 		for _, w := range r.held {
 			if kind == itemBlock && slices.Contains(w.nodes, n) {

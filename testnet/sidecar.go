@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"accessor/api/client"
+	"accessor/da"
 	"accessor/forks"
 	"accessor/state"
 )
@@ -49,6 +51,15 @@ type Sidecar interface {
 	ReadProven(ctx context.Context, at, root forks.Hash, keys [][]byte) ([][]byte, error)
 	// Scan gives the whole state at a block, in the order of the keys.
 	Scan(ctx context.Context, at forks.Hash, pair func(key, value []byte) bool) error
+	// Keep hands a shard over: when it returns, the shard is kept for good.
+	Keep(ctx context.Context, spec da.Spec, index int, sh da.Shard) error
+	// Kept gives a shard that is kept here.
+	Kept(ctx context.Context, root forks.Hash, index int) (client.ErasureShard, error)
+	// Bundle and Segment give parts of a work package, from shards that are kept here or
+	// by peers. Error: ErrWrong, among others.
+	Bundle(ctx context.Context, spec da.Spec) ([]byte, error)
+	Segment(ctx context.Context, spec da.Spec, i int) ([]byte, error)
+
 	// Roots gives the root of each block that is held.
 	Roots(ctx context.Context) (map[forks.Hash]forks.Hash, error)
 	// Status says how it stands.

@@ -12,10 +12,11 @@
 // Slots go in step: what a slot has to deliver is delivered before the next begins,
 // but for what the scenario withholds.
 //
-// A Sidecar is a process (Processes), or an Accessor in this one (InProcess). docs/
-// TESTNET.md has the language of scenarios. Processes are peers of each other, on loopback:
-// a node can join them with a block to trust and nothing else, and liars can be among
-// its peers. Sidecars in one process have no peers.
+// A Sidecar is a process (Processes), or an Accessor in this one (Local). docs/
+// TESTNET.md has the language of scenarios. Sidecars are peers of each other, processes on
+// loopback, those in this one on the network that the caller gives, libp2p's simulated one
+// say: a node can join them with a block to trust and nothing else, and liars can be
+// among its peers.
 package testnet
 
 import (
@@ -42,10 +43,9 @@ type Options struct {
 	Parallel int
 	// New makes the sidecar of a node, which starts from the anchor. Required.
 	New func(node int, anchor *Anchor) (Sidecar, error)
-	// Join makes the sidecar of a node that joins with trust: it knows a block and its
-	// root, and has the rest from peers, among them liars under these addresses. nil where
-	// sidecars have no peers: such a node then starts from the anchor, and lie is an error.
-	Join func(node int, trusted forks.Block, liars []string) (Sidecar, error)
+	// Peers makes them peers of each other. nil where they aren't: a node that joins with
+	// trust then starts from the anchor, and a liar is an error.
+	Peers Peers
 	// Event is told in words what happens, in order. May be nil.
 	Event func(slot int, what string)
 	// Shown is given a view after each slot. May be nil.

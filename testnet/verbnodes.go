@@ -92,7 +92,7 @@ func parsePartition(a *wording) (action, error) {
 	if !random && (len(sets) < 1 || len(sets) < 2 && !rest) {
 		return nil, errors.New("want: partition random, or sides such as 0,1 | 2,3 or 0 | rest")
 	}
-	return func(_ context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
 		if len(r.nodes) < 2 {
 			return errors.New("one node can't be divided")
 		}
@@ -101,13 +101,13 @@ func parsePartition(a *wording) (action, error) {
 			order := r.rnd.Perm(len(r.nodes))
 			sides = [][]int{order[:(len(order)+1)/2], order[(len(order)+1)/2:]}
 		}
-		return r.divide(sides, rest)
+		return r.divide(ctx, sides, rest)
 	}, nil
 }
 
 // divide makes sides of the nodes. Those that are not named are one more side with rest,
 // else of the first.
-func (r *run) divide(ids [][]int, rest bool) error {
+func (r *run) divide(ctx context.Context, ids [][]int, rest bool) error {
 	r.unite()
 	count, others := len(ids), 0
 	if rest {
@@ -145,25 +145,45 @@ func (r *run) divide(ids [][]int, rest bool) error {
 	r.sides = sides
 	r.res.Partitions++
 	r.event("partition: %s", strings.Join(words, " | "))
-	return nil
+	return r.wire(ctx)
+}
+
+// wire has nodes reach those of their own side as peers, and no others.
+func (r *run) wire(ctx context.Context) error {
+	if r.opts.Peers == nil {
+		return nil
+	}
+	var sides [][]int
+	if len(r.sides) > 1 {
+		for _, s := range r.sides {
+			var ids []int
+			for _, n := range s.nodes {
+				ids = append(ids, n.id)
+			}
+			sides = append(sides, ids)
+		}
+	}
+	return r.opts.Peers.Divide(ctx, sides)
 }
 
 // parseHeal: heal
 func parseHeal(*wording) (action, error) {
-	return func(_ context.Context, r *run) error {
-		r.heal()
-		return nil
-	}, nil
+	return func(ctx context.Context, r *run) error { return r.heal(ctx) }, nil
 }
 
 // heal ends a partition, and gives what was withheld.
-func (r *run) heal() {
+func (r *run) heal(ctx context.Context) error {
+	divided := len(r.sides) > 1
 	r.unite()
 	for _, n := range r.nodes {
 		for i := range n.queue {
 			n.queue[i].until = 0
 		}
 	}
+	if divided {
+		return r.wire(ctx)
+	}
+	return nil
 }
 
 // unite makes one side of all: every node gets what it missed, and all follow the
@@ -255,70 +275,4 @@ func parseRestart(a *wording) (action, error) {
 		}
 		return nil
 	}, nil
-}
-
-// parseJoin: join [COUNT] [trust [BLOCK]]
-func parseJoin(a *wording) (action, error) {
-	count, trust := 1, ""
-	if len(a.rest) > 0 && a.rest[0] != "trust" {
-		var err error
-		if count, err = a.number("nodes", 1, MaxNodes); err != nil {
-			return nil, err
-		}
-	}
-	if a.take("trust") {
-		if trust = a.next(); trust == "" {
-			trust = "finalized"
-		}
-	}
-	return func(ctx context.Context, r *run) error {
-		for range count {
-			if len(r.nodes) == MaxNodes {
-				return fmt.Errorf("there are %d nodes already", MaxNodes)
-			}
-			if err := r.join(ctx, trust); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
-}
-
-// join starts a new node, from the anchor or from the block called trust, and has it
-// given all blocks above.
-func (r *run) join(ctx context.Context, trust string) error {
-	friend, first, how := r.sides[0].nodes[0], r.chain.anchor(), "from the anchor"
-	var n *node
-	var err error
-	if trust != "" && r.opts.Join != nil {
-		if first, err = r.block(trust); err != nil {
-			return err
-		}
-		if !r.final.above(first) {
-			return fmt.Errorf("%s is not final", names(first))
-		}
-		how = "trusting " + names(first) + ", with nothing"
-		n, err = r.addTrusting(first)
-	} else {
-		n, err = r.addNode()
-	}
-	if err != nil {
-		return err
-	}
-	if err := n.start(ctx); err != nil {
-		return err
-	}
-	for seq, b := range r.chain.blocks[1:] {
-		i := item{seq: seq, block: b}
-		switch {
-		case b == first || !b.above(first):
-		case slices.ContainsFunc(friend.missed, func(m item) bool { return m.block == b }):
-			n.missed = append(n.missed, i)
-		default:
-			n.queue = append(n.queue, i)
-		}
-	}
-	n.queue = append(n.queue, item{seq: r.seq, kind: itemFinal, block: r.final}, item{seq: r.seq, kind: itemHead, block: r.sides[0].head})
-	r.event("%v joins, %s", n, how)
-	return nil
 }

@@ -14,7 +14,7 @@ func init() {
 	verbs = map[string]func(a *wording) (action, error){
 		"produce": parseProduce, "fork": parseFork, "equivocate": parseEquivocate, "withhold": parseWithhold,
 		"partition": parsePartition, "heal": parseHeal, "kill": parseKill, "restart": parseRestart,
-		"join": parseJoin, "lie": parseLie, "finalize": parseFinalize, "expect": parseExpect,
+		"join": parseJoin, "lie": parseLie, "work": parseWork, "finalize": parseFinalize, "expect": parseExpect,
 	}
 }
 

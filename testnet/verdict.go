@@ -50,7 +50,28 @@ func (v *verdicts) fail(format string, args ...any) {
 	v.sayLocked(format, args...)
 }
 
-// read counts keys that are as the model has them.
+// missed counts a read that ended with an error.
+func (v *verdicts) missed(format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.missedLocked(format, args...)
+}
+
+func (v *verdicts) missedLocked(format string, args ...any) {
+	v.unavailable++
+	if len(v.excuses) < mostExcuses {
+		v.excuses = append(v.excuses, fmt.Sprintf(format, args...))
+	}
+}
+
+// unavailableNow is how many those are.
+func (v *verdicts) unavailableNow() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.unavailable
+}
+
+// read counts keys, and parts of work packages, that are as the model has them.
 func (v *verdicts) read(keys int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -74,10 +95,7 @@ func (v *verdicts) compare(n *node, b *block, keys, got [][]byte, err error) {
 		v.sayLocked("%v at %s: %d values of %d: %v", n, b.name, len(got), len(keys), err)
 		return
 	case err != nil:
-		v.unavailable++
-		if len(v.excuses) < mostExcuses {
-			v.excuses = append(v.excuses, fmt.Sprintf("%v at %s: not available: %v", n, names(b), err))
-		}
+		v.missedLocked("%v at %s: not available: %v", n, names(b), err)
 		return
 	}
 	for i, key := range keys {

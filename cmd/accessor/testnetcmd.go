@@ -101,7 +101,7 @@ func (c *testnetCommand) run(ctx context.Context, scenario string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, nodes.Close()) }()
-	c.opts.New, c.opts.Join = nodes.New, nodes.Join
+	c.opts.New, c.opts.Peers = nodes.New, nodes
 	c.watch()
 	res, err := testnet.Run(ctx, c.opts)
 	if err != nil {

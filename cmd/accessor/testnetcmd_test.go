@@ -38,7 +38,7 @@ slot 7: kill -9 node 1
 // lie, give right answers from the first on, and end up with all.
 func TestTestnetLiars(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs five sidecars")
+		t.Skip("runs six sidecars")
 	}
 	t.Setenv("TMPDIR", t.TempDir())
 	var out, said bytes.Buffer
@@ -47,13 +47,51 @@ func TestTestnetLiars(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &res); err != nil || status != exitOK {
 		t.Fatalf("status %d, %v: %s\n%s", status, err, out.String(), said.String())
 	}
-	if res.Nodes != 5 || res.Fetches == 0 || res.Rejected == 0 || res.WrongAnswers != 0 || res.ReadsChecked < 1000 || !res.RootsAgree {
+	if res.Nodes != 6 || res.Fetches == 0 || res.Rejected == 0 || res.WrongAnswers != 0 || res.ReadsChecked < 1000 || !res.RootsAgree {
 		t.Errorf("%+v", res)
 	}
-	for _, line := range []string{"node 4 joins, trusting b", ", with nothing", "peers that lie: range, 2 of them"} {
+	for _, line := range []string{"node 4 joins, trusting b", ", with nothing", "peers that lie: range, 2 of them", "peers that lie: block, 2", "peers that lie: shard, 2", "work package: as expected"} {
 		if !strings.Contains(said.String(), line) {
 			t.Errorf("%q is not in\n%s", line, said.String())
 		}
+	}
+}
+
+// TestTestnetPeers: processes of which some only follow others, and keep shards for each
+// other; a partition keeps what one side has from the other.
+func TestTestnetPeers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs four sidecars, one of which looks for blocks every 6 s")
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	file := filepath.Join(t.TempDir(), "peers.txt")
+	const scenario = `nodes 3
+slots 14
+keys 40
+every 1: produce
+at 2: work size 20000 segments 2 as package
+at 3: join follow anchor
+at 5: partition 0 | rest
+at 6: lie shard 2
+at 7: kill 1 for 2
+at 10: expect held b7 on 3      # of its side
+at 10: expect missing b6 on 3   # of the other
+at 11: heal
+at 12: expect work package
+end: expect held b6 on 3
+end: expect agree
+`
+	if err := os.WriteFile(file, []byte(scenario), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	status := run(context.Background(), []string{"testnet", file, "--json"}, strings.NewReader(""), &out, &said)
+	var res testnet.Result
+	if err := json.Unmarshal(out.Bytes(), &res); err != nil || status != exitOK {
+		t.Fatalf("status %d, %v: %s\n%s", status, err, out.String(), said.String())
+	}
+	if res.Nodes != 4 || res.Fetches == 0 || res.Partitions != 1 || !res.RootsAgree {
+		t.Errorf("%+v", res)
 	}
 }
 

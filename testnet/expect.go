@@ -47,7 +47,7 @@ func parseExpect(a *wording) (action, error) {
 	case "head", "held", "missing", "state", "work":
 		ask = func(ctx context.Context, r *run, n *node) error { return asks(ctx, r, n, what, name) }
 		if name == "" {
-			return nil, fmt.Errorf("want: expect %s %s", what, map[bool]string{true: "NAME", false: "BLOCK"}[what == "work"])
+			return nil, fmt.Errorf("want: expect %s NAME", what)
 		}
 	default:
 		return nil, fmt.Errorf("expect %q: want agree, head, held, missing, state, work, or one of %s", what,

@@ -42,14 +42,8 @@ func (l *Local) Meet(_ context.Context, liars []string) error {
 }
 
 // asked gives the addresses of a node's peers.
-func (p *inProcess) asked() (list []string) {
-	if p.joined != nil || p.of.met {
-		list = p.of.addresses.others(p.node)
-	}
-	if p.joined != nil {
-		list = append(list, p.joined.Liars...)
-	}
-	return append(list, p.of.liars...)
+func (p *inProcess) asked() []string {
+	return p.of.addresses.asked(p.node, p.joined, p.of.met, p.of.liars)
 }
 
 // Divide implements Peers: packets are lost.

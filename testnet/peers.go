@@ -67,3 +67,15 @@ func (a *addresses) others(node int) (list []string) {
 	}
 	return list
 }
+
+// asked gives the addresses of a node's peers: once all have met, all others and those
+// liars; before, others and its own liars if it joined, else none.
+func (a *addresses) asked(node int, joined *Joining, met bool, liars []string) []string {
+	switch {
+	case met:
+		return append(a.others(node), liars...)
+	case joined != nil:
+		return append(a.others(node), joined.Liars...)
+	}
+	return nil
+}

@@ -92,15 +92,7 @@ func (l lists) equal(o lists) bool {
 }
 
 func (p *process) lists() lists {
-	l := lists{Deny: p.deny}
-	if p.joined != nil || p.of.met {
-		l.Peers = p.of.addresses.others(p.node)
-	}
-	if p.joined != nil {
-		l.Peers = append(l.Peers, p.joined.Liars...)
-	}
-	l.Peers = append(l.Peers, p.of.liars...)
-	return l
+	return lists{Peers: p.of.addresses.asked(p.node, p.joined, p.of.met, p.of.liars), Deny: p.deny}
 }
 
 func (p *process) configFile() string {

@@ -117,7 +117,7 @@ func TestParseRefuses(t *testing.T) {
 		"at 1: lie value 2 twice":            "not expected",
 		"at 1: finalize depth x":             "depth",
 		"at 1: expect":                       "want agree",
-		"at 1: expect head":                  "expect head BLOCK",
+		"at 1: expect head":                  "expect head NAME",
 		"at 1: expect forks":                 "want: expect forks",
 		"at 1: expect forks < 3":             "want: expect forks",
 		"at 1: expect forks >= x":            "want: expect forks",

@@ -22,7 +22,7 @@ type Replay struct {
 }
 
 // ReplayGuard is asked before a replay begins. ctx is that of the import or read, or
-// has the values of the one that the view or draft was opened with, for methods that
+// has the values of the one that the view was opened with, for methods that
 // take none; what the Accessor does by itself has one of its own, without values. It may
 // wait, but not for long: not every reader can call it off. Its error is that of the read
 // or import (ErrReplayRefused), which can be tried again. done is called when the replay

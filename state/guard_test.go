@@ -88,7 +88,7 @@ func guardReplays(t *testing.T, e engineCase, cache int64) {
 		t.Error("what didn't begin was done")
 	}
 
-	// The same is allowed later; a draft's reads are its beginner's.
+	// The same is allowed later; a draft's reads are their caller's.
 	g.answer = nil
 	if _, err := read(ctx, c, "b3"); err != nil {
 		t.Error(err)
@@ -98,7 +98,7 @@ func guardReplays(t *testing.T, e engineCase, cache int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range d.All(context.Background(), nil, nil) {
+	for _, err := range d.All(ctx, nil, nil) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -139,6 +139,9 @@ func (p *partial) fetchPart(ctx context.Context, at []forks.Block, keys [][merkl
 			}
 			p.a.counts.rejected.Add(1)
 		}
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
 		if failed == nil {
 			failed = &FetchError{Block: b, Keys: len(keys), Err: err}
 		}

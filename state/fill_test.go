@@ -381,6 +381,42 @@ func TestCloseWaitsForFetches(t *testing.T) {
 	}
 }
 
+// Reads of a partial state end before the store is closed, and begin no more after that;
+// who is in the middle of a scan may close it.
+func TestCloseEndsPartialReads(t *testing.T) {
+	_, n := grown(t, engines[0])
+	ctx := context.Background()
+	v, err := n.View(ctx, hash("elly"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	n.peers.be(stalling)
+	before := n.peers.asked.Load()
+	read := make(chan error, 1)
+	go func() {
+		_, err := v.MultiGet(ctx, [][]byte{[]byte(key("anchor 5"))})
+		read <- err
+	}()
+	n.until("the request", func() bool { return n.peers.asked.Load() > before })
+	n.peers.be(honest)
+	for range v.Scan(ctx, state.ScanOptions{}) {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if n := n.peers.asking.Load(); n != 0 {
+		t.Errorf("%d requests after the end", n)
+	}
+	if err := <-read; !errors.Is(err, checkpoint.ErrClosed) {
+		t.Errorf("a read while the store was closed: %v", err)
+	}
+	if _, _, err := v.Get([]byte(key("last writer"))); !errors.Is(err, checkpoint.ErrClosed) {
+		t.Errorf("a read after that: %v", err)
+	}
+}
+
 // failing is an engine whose writes of records fail while a test says so.
 type failing struct {
 	checkpoint.Engine

@@ -15,8 +15,13 @@ import (
 )
 
 // read gives the values of keys at a block, nil for absent ones, and whether peers were
-// asked. Errors: ErrNotFetched, and the store's.
+// asked. The store stays open meanwhile. Errors: ErrNotFetched, and the store's.
 func (p *partial) read(ctx context.Context, b forks.Block, keys [][]byte) (values [][]byte, fetched bool, err error) {
+	ctx, end, err := p.a.begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer end()
 	values = make([][]byte, len(keys))
 	var missing [][merkle.KeySize]byte
 	for i, key := range keys {
@@ -192,8 +197,14 @@ type partialScan struct {
 	over   checkpoint.WriteSet
 }
 
-// next gives the next pairs, and whether there may be more.
+// next gives the next pairs, and whether there may be more. The store stays open
+// meanwhile, and not while the caller looks at them.
 func (s *partialScan) next(ctx context.Context) (page []Pair, more bool, err error) {
+	ctx, end, err := s.p.a.begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer end()
 	proof, more, err := s.fetch(ctx)
 	if err != nil {
 		return nil, false, err
@@ -331,8 +342,14 @@ func (v *View) provePartial(ctx context.Context, p *partial, s *merkle.Statement
 	return s, nil
 }
 
-// prove makes the proof of keys, in ascending order, at a block.
+// prove makes the proof of keys, in ascending order, at a block. The store stays open
+// meanwhile.
 func (p *partial) prove(ctx context.Context, b forks.Block, keys [][merkle.KeySize]byte) (*merkle.Proof, error) {
+	ctx, end, err := p.a.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	l := &learned{p: p, fresh: make(map[string][]byte)}
 	values := func(key []byte) ([]byte, bool, error) {
 		value, err := p.here(b, key)

@@ -221,3 +221,17 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%d items of %d bytes", n, size)
 	}
 }
+
+// The newest are those used last.
+func TestNewest(t *testing.T) {
+	s := open(t, t.TempDir(), 1000)
+	put(t, s, 0, 1, 2, 0)
+	zero, _ := item(0)
+	two, _ := item(2)
+	if got := s.Newest(2); len(got) != 2 || got[0] != zero || got[1] != two {
+		t.Errorf("%x", got)
+	}
+	if got := s.Newest(10); len(got) != 3 {
+		t.Errorf("%d items", len(got))
+	}
+}

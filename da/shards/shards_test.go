@@ -349,3 +349,17 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// The newest are the work packages of which a shard was put last, each once.
+func TestNewest(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Budget: 1 << 20})
+	a, b := newWork(t, 1, 0), newWork(t, 2, 0)
+	a.put(t, s, 0, 1)
+	b.put(t, s, 2)
+	if got := s.Newest(10); len(got) != 2 || got[0] != b.spec.Root || got[1] != a.spec.Root {
+		t.Errorf("%x", got)
+	}
+	if got := s.Newest(1); len(got) != 1 {
+		t.Errorf("%d work packages", len(got))
+	}
+}

@@ -2,8 +2,10 @@ package da
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -156,7 +158,29 @@ type standing struct {
 	resting int           // of these: not now, they failed lately
 	busy    int           // not now either: they are overloaded, or have enough requests
 	free    time.Duration // until the first of the busy ones may be asked
+	failure string        // of one of those that failed lately
+	refused int           // beside these: they don't serve that, or not to this node
+	banned  int           // beside these, too
+	reason  string        // of one of those that are banned
 }
+
+// none gives ErrNoPeers, and why there are none.
+func (s *standing) none() error {
+	var why []string
+	if s.refused > 0 {
+		why = append(why, fmt.Sprintf("%d refuse this (is this node's id in their da.allow?)", s.refused))
+	}
+	if s.banned > 0 {
+		why = append(why, fmt.Sprintf("%d are banned, one of them for %s", s.banned, s.reason))
+	}
+	if len(why) == 0 {
+		return ErrNoPeers
+	}
+	return fmt.Errorf("%w: %s", ErrNoPeers, strings.Join(why, ", "))
+}
+
+// oneLine gives an error's text: libp2p's have several lines.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // pick chooses the peer to ask next, other than those in skip, and counts it as busy
 // until done is called. The cheapest is taken: cost is the usual latency, times the
@@ -193,6 +217,13 @@ func (b *book) standing(k kind, trusted bool, final map[peer.ID]bool) (s standin
 	defer b.mu.Unlock()
 	now := time.Now()
 	for _, r := range b.peers {
+		switch {
+		case now.Before(r.banned):
+			s.banned++
+			s.reason = r.reason
+		case now.Before(r.refused[k]):
+			s.refused++
+		}
 		if !r.askable(k, trusted, now) {
 			continue
 		}
@@ -202,6 +233,7 @@ func (b *book) standing(k kind, trusted bool, final map[peer.ID]bool) (s standin
 			switch {
 			case now.Before(r.resting) || r.probing:
 				s.resting++
+				s.failure = r.failure
 			case now.Before(r.busy), r.inFlight >= maxInFlight:
 				if wait := max(r.busy.Sub(now), fullPause); s.busy == 0 || wait < s.free {
 					s.free = wait
@@ -281,7 +313,7 @@ func (b *book) done(id peer.ID, k kind, took time.Duration, how outcome, err err
 		// Requests that break off together are one failure.
 		if !now.Add(-took).Before(r.failed) {
 			r.failures++
-			r.failed = now
+			r.failed, r.failure = now, oneLine(err)
 		}
 	}
 	if how == outcomeFailed || wasProbe && how == outcomeLost {

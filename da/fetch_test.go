@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -252,6 +253,12 @@ func TestNoPeers(t *testing.T) {
 			if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNoPeers) {
 				t.Errorf("got %v", err)
 			}
+		}
+		n.book.add("liar", true)
+		n.book.ban("liar", errors.New("a lie"))
+		const why = "no peers: 1 refuse this (is this node's id in their da.allow?), 1 are banned, one of them for a lie"
+		if err := fetchOne(t.Context(), n, 1); !errors.Is(err, ErrNoPeers) || !strings.Contains(err.Error(), why) {
+			t.Errorf("got %v", err)
 		}
 		if net.times("a") != 1 || sv.stats.refused.Load() != 1 {
 			t.Errorf("asked %d times", net.times("a"))

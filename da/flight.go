@@ -278,11 +278,11 @@ func (fl *flight) verdict(ctx context.Context) (pause time.Duration, err error) 
 		// a peer that is down mustn't hide what the others will say of the other branches.
 		return 0, ErrNotFound
 	case s.peers == 0 && fl.said[outcomeInvalid] == 0:
-		return 0, ErrNoPeers
+		return 0, s.none()
 	case s.open == 0:
 		return 0, fl.unavailable(errors.New("no peer is left"))
 	case s.resting == s.open:
-		return 0, fl.unavailable(errors.New("peers failed lately"))
+		return 0, fl.unavailable(fmt.Errorf("peers failed lately (one of them: %s)", s.failure))
 	case fl.away >= maxOverloaded:
 		return 0, fl.unavailable(errors.New("peers are overloaded"))
 	case s.resting+s.busy == s.open || fl.idle:

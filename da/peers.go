@@ -31,16 +31,21 @@ func (n *Node) keepConnectedLocked(info peer.AddrInfo) {
 	n.host.ConnManager().Protect(info.ID, protection)
 	n.wg.Go(func() {
 		defer stop()
-		pause := connectPause
+		pause, told := connectPause, false
 		for ctx.Err() == nil {
 			if n.host.Network().Connectedness(info.ID) == network.Connected {
-				pause = connectPause
+				pause, told = connectPause, false
 			} else {
+				var err error
 				if n.gater.peer(info.ID) { // a host that was given dials whom the gater doesn't admit
-					_ = n.connect(ctx, info)
+					err = n.connect(ctx, info)
 				}
 				// If it is connected now, the pause is short again.
 				pause = min(2*pause, connectPauseMx)
+				if err != nil && !told && ctx.Err() == nil {
+					n.log.Warn("can't connect with a peer; it is tried again", zap.Stringer("peer", info.ID), zap.String("error", oneLine(err)))
+					told = true
+				}
 			}
 			select {
 			case <-time.After(jitter(pause)):

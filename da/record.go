@@ -36,6 +36,7 @@ type record struct {
 
 	failures int                     // in a row
 	failed   time.Time               // last
+	failure  string                  // what it was
 	resting  time.Time               // not asked until then, after failures
 	awoken   time.Time               // last
 	useful   time.Time               // last: it gave something, or was new

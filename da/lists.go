@@ -48,7 +48,7 @@ func readLists(peers, allow, deny []string) (*lists, error) {
 func (l *lists) add(text string) error {
 	info, err := peer.AddrInfoFromString(text)
 	if err != nil {
-		return fmt.Errorf("peer %q: %w", text, err)
+		return fmt.Errorf("peer %q: %w; want a multiaddr that ends in /p2p/ID", text, err)
 	}
 	if l.denied[info.ID] {
 		return nil

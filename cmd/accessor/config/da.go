@@ -89,7 +89,7 @@ func (c *Config) Fill() state.FillOptions {
 func ParseTrust(text string) (b forks.Block, err error) {
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 {
-		return b, fmt.Errorf("%q: want HASH:SLOT:ROOT, such as accessor tree prints of a block", clip(text))
+		return b, fmt.Errorf("%q: want HASH:SLOT:ROOT, which accessor status prints of head, finalized and anchor", clip(text))
 	}
 	slot, err := strconv.ParseUint(parts[1], 10, 32)
 	if err != nil {

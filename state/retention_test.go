@@ -167,12 +167,12 @@ func (c *chain) compareOpen(v *state.View, n *node) error {
 }
 
 func TestRetentionByAge(t *testing.T) {
-	c := newAging(t, engines[0], state.Retention{Age: 300 * time.Millisecond, Step: 4})
+	c := newAging(t, engines[0], state.Retention{Age: 2 * time.Second, Step: 4})
 	c.line("a", "alfred", 1, 12)
 	c.settleAt("a12")
 	c.retain()
 	c.wantAnchor("alfred")
-	time.Sleep(350 * time.Millisecond)
+	time.Sleep(2100 * time.Millisecond)
 	c.line("b", "a12", 1, 4)
 	c.settleAt("b4")
 	c.retain()

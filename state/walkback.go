@@ -59,28 +59,60 @@ const (
 
 // walkTo clones the nearest usable checkpoint or image at or above b and replays
 // from there. The guard is asked before, once it is known how many blocks that takes.
-func (a *Accessor) walkTo(ctx context.Context, b forks.Block, why purpose) (_ *checkpoint.Working, _ *WalkBack, err error) {
+func (a *Accessor) walkTo(ctx context.Context, b forks.Block, why purpose) (*checkpoint.Working, *WalkBack, error) {
 	if a.store.Partial() {
 		return nil, nil, ErrPartial
 	}
-	var obstacles []Obstacle
-	var done func(did bool) // nil until the guard was asked
-	defer func() {
-		if done != nil {
-			done(true)
+	walk := walk{a: a, to: b, why: why}
+	defer walk.end()
+	for {
+		ancestors := a.ancestors(b.Hash)
+		w, back, err := walk.along(ctx, ancestors)
+		if err == nil || !a.cutShort(ancestors) {
+			return w, back, err
 		}
-	}()
-	for i, anc := range a.ancestors(b.Hash) {
+	}
+}
+
+// cutShort says whether a block's ancestors have become fewer: what a walk began at may
+// have been pruned under it, and the new anchor's image was not there yet when it came by.
+func (a *Accessor) cutShort(ancestors []forks.Block) bool {
+	if len(ancestors) == 0 {
+		return false
+	}
+	left := a.ancestors(ancestors[0].Hash)
+	return len(left) > 0 && len(left) < len(ancestors)
+}
+
+// walk is a way to a block.
+type walk struct {
+	a   *Accessor
+	to  forks.Block
+	why purpose
+	// done tells the guard that the replay has ended; nil until it was asked.
+	done func(did bool)
+}
+
+func (w *walk) end() {
+	if w.done != nil {
+		w.done(true)
+	}
+}
+
+// along tries a block and its ancestors, the nearest first.
+func (w *walk) along(ctx context.Context, ancestors []forks.Block) (_ *checkpoint.Working, _ *WalkBack, err error) {
+	var obstacles []Obstacle
+	for i, anc := range ancestors {
 		if err := context.Cause(ctx); err != nil {
 			return nil, nil, err
 		}
 		// An import on a block with a checkpoint goes on from its clone: no replay.
-		if (i > 0 || why == reading) && done == nil && a.store.Promising(anc.Hash) {
-			if done, err = a.askReplay(ctx, Replay{Block: b, Blocks: i, Import: why == importing}); err != nil {
+		if (i > 0 || w.why == reading) && w.done == nil && w.a.store.Promising(anc.Hash) {
+			if w.done, err = w.a.askReplay(ctx, Replay{Block: w.to, Blocks: i, Import: w.why == importing}); err != nil {
 				return nil, nil, err
 			}
 		}
-		w, err := a.clone(anc)
+		db, err := w.a.clone(anc)
 		if err != nil {
 			if errors.Is(err, checkpoint.ErrNoSpace) || errors.Is(err, checkpoint.ErrClosed) {
 				return nil, nil, err
@@ -88,16 +120,16 @@ func (a *Accessor) walkTo(ctx context.Context, b forks.Block, why purpose) (_ *c
 			obstacles = append(obstacles, Obstacle{Block: anc, Err: err})
 			continue
 		}
-		if err := w.Advance(b.Hash); err != nil {
-			w.Drop()
+		if err := db.Advance(w.to.Hash); err != nil {
+			db.Drop()
 			return nil, nil, fmt.Errorf("replay from block %s: %w", anc.Hash, err)
 		}
 		if len(obstacles) == 0 {
-			return w, nil, nil
+			return db, nil, nil
 		}
-		return w, &WalkBack{From: anc, Blocks: i, Obstacles: obstacles}, nil
+		return db, &WalkBack{From: anc, Blocks: i, Obstacles: obstacles}, nil
 	}
-	return nil, nil, &UnavailableError{Block: b, Obstacles: obstacles}
+	return nil, nil, &UnavailableError{Block: w.to, Obstacles: obstacles}
 }
 
 func (a *Accessor) ancestors(h forks.Hash) (list []forks.Block) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -331,4 +332,44 @@ func (c *chain) problems() (short []string, full []error) {
 		c.t.Fatal(err)
 	}
 	return short, full
+}
+
+// A walk that has begun at an ancestor which is pruned meanwhile begins anew at what is
+// left: the new anchor.
+func TestPrunedWhileWalking(t *testing.T) {
+	for when, match := range map[string]func(checkpoint.FileCall) bool{
+		"clone": func(call checkpoint.FileCall) bool { return call.Op == "mkdir" },
+		"ingest": func(call checkpoint.FileCall) bool {
+			return call.Op == "link" && strings.HasPrefix(filepath.Base(call.Path), "in-")
+		},
+	} {
+		t.Run(when, func(t *testing.T) {
+			overEngines(t, func(t *testing.T, e engineCase) {
+				c := newAging(t, e, state.Retention{Slots: 1, Step: 1})
+				c.line("a", "alfred", 1, 14)
+				c.settleAt("a14")
+				for i := 9; i <= 14; i++ {
+					c.spoil(remove, fmt.Sprint("a", i))
+				}
+				v, err := c.View(context.Background(), hash("a14"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer v.Close()
+				var pruned atomic.Bool
+				c.hook.set(func(call checkpoint.FileCall) error {
+					if match(call) && call.Applied && pruned.CompareAndSwap(false, true) {
+						c.retain()
+					}
+					return nil
+				})
+				err = c.compareOpen(v, c.node("a14"))
+				c.hook.set(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.wantAnchor("a12")
+			})
+		})
+	}
 }

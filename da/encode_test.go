@@ -282,30 +282,37 @@ func TestKeptShardsOfALiar(t *testing.T) {
 	})
 }
 
-// What peers may have read of kept shards is bounded, however little of it they take.
+// What peers may have read of kept shards is bounded, however little of it they take: one
+// shard of each, or a segment that there isn't.
 func TestReadsForPeersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWork(rand.New(rand.NewPCG(6, 6)), erasure.Tiny(), 2_000_000, 0)
-		holder := keeping(t, nil)
-		if err := holder.PutShard(w.spec, 1, w.shards[1]); err != nil {
-			t.Fatal(err)
-		}
-		sv := testServer(Serve{Shards: Anyone, BytesPerSecond: 1 << 30}, nil)
-		sv.kept = holder.kept()
-		const times = 200
-		request := appendMessage(nil, shardRequest{w.spec.Root, -1, 1, []uint16{1}}.encode())
-		d := took(func() {
-			for range times {
-				if status, _, err := ask(sv, "a", kindBundle, request, true); status != statusOK || err != nil {
-					t.Fatal(status, err)
+	w := newWork(rand.New(rand.NewPCG(6, 6)), erasure.Tiny(), 2_000_000, 0)
+	for segment, want := range map[int]int{-1: statusOK, 7: statusNotHeld} {
+		synctest.Test(t, func(t *testing.T) {
+			holder := keeping(t, nil)
+			if err := holder.PutShard(w.spec, 1, w.shards[1]); err != nil {
+				t.Fatal(err)
+			}
+			sv := testServer(Serve{Shards: Anyone, BytesPerSecond: 1 << 30}, nil)
+			sv.kept = holder.kept()
+			const times = 200
+			q := shardRequest{w.spec.Root, segment, 1, []uint16{1}}
+			k := kindBundle
+			if segment >= 0 {
+				k = kindSegment
+			}
+			d := took(func() {
+				for range times {
+					if status, _, err := ask(sv, "a", k, appendMessage(nil, q.encode()), true); status != want || err != nil {
+						t.Fatal(status, err)
+					}
 				}
+			})
+			least := time.Duration((times*len(w.shards[1].Bundle) - shards.MaxFile) * int(time.Second) / readRate)
+			if d < least {
+				t.Errorf("segment %d: %d reads took %v, want %v at least", segment, times, d, least)
 			}
 		})
-		least := time.Duration((times*len(w.shards[1].Bundle) - shards.MaxFile) * int(time.Second) / readRate)
-		if d < least {
-			t.Errorf("%d reads took %v, want %v at least", times, d, least)
-		}
-	})
+	}
 }
 
 // FuzzShardParts: a shard comes from anybody. What passes the check is the one that was

@@ -271,17 +271,18 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 		read := 0
 		piece, err := onWorker(ctx, sv.workers, func() (piece []byte, err error) {
 			shard, err := sv.shard(ctx, q.root, index)
+			if err != nil {
+				return nil, err
+			}
 			read = shard.Size()
-			if err == nil && q.segment >= len(shard.Segments) {
-				err = ErrNotHeld
+			if q.segment >= len(shard.Segments) {
+				return nil, ErrNotHeld
 			}
-			if err == nil {
-				piece, path = pieceOf(shard, q.segment)
-			}
-			return piece, err
+			piece, path = pieceOf(shard, q.segment)
+			return piece, nil
 		})
-		if read > 0 && err == nil {
-			err = sv.reads.WaitN(ctx, read)
+		if waited := sv.reads.WaitN(ctx, read); waited != nil { // for what was of no use, too
+			return waited
 		}
 		if errors.Is(err, ErrNotHeld) {
 			continue

@@ -275,37 +275,53 @@ func (s *Store) Put(spec justify.Spec, all map[int]Shard) error {
 	return nil
 }
 
-// reserve takes the space of shards, for which aged ones may go, and names their files.
+// reserve takes the space of shards, for which aged ones go if that is enough, and names
+// their files.
 func (s *Store) reserve(todo []*writing) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
-		var need, all int64
-		for _, w := range todo {
-			all += space(w.size)
-			if at := s.held[w.key]; at == nil || at.Value.(*entry).size != w.size {
-				need += space(w.size)
-			}
+	var need int64
+	again := map[*list.Element]bool{} // they keep their space
+	for _, w := range todo {
+		if at := s.held[w.key]; at != nil && at.Value.(*entry).size == w.size {
+			again[at] = true
+		} else {
+			need += space(w.size)
 		}
-		if s.stats.Bytes+s.reserved+need <= s.opts.Budget {
-			s.reserved += need
-			for _, w := range todo {
-				s.serial++
-				w.temp = filepath.Join(s.dir, temporary+strconv.Itoa(s.serial))
-			}
-			return need, nil
+	}
+	free := s.opts.Budget - s.stats.Bytes - s.reserved
+	var aged []*list.Element
+	for at := s.order.Front(); at != nil && need > free && s.isAged(at); at = at.Next() {
+		if !again[at] {
+			aged = append(aged, at)
+			free += space(at.Value.(*entry).size)
 		}
-		oldest := s.order.Front()
-		if all > s.opts.Budget || oldest == nil || s.opts.Keep == 0 || time.Since(oldest.Value.(*entry).put) <= s.opts.Keep {
-			s.stats.Refused += uint64(len(todo))
-			return 0, fmt.Errorf("%w: %d bytes, %d of %d are taken", ErrBudget, need, s.stats.Bytes+s.reserved, s.opts.Budget)
-		}
-		if err := removeIfThere(s.path(oldest.Value.(*entry).key)); err != nil {
+	}
+	if need > free {
+		s.stats.Refused += uint64(len(todo))
+		return 0, fmt.Errorf("%w: %d bytes, %d of %d are taken", ErrBudget, need, s.stats.Bytes+s.reserved, s.opts.Budget)
+	}
+	for _, at := range aged {
+		if err := removeIfThere(s.path(at.Value.(*entry).key)); err != nil {
 			return 0, err
 		}
-		s.dropLocked(oldest)
+		s.dropLocked(at)
 		s.stats.Aged++
 	}
+	for at := range again { // else others could take their space meanwhile
+		at.Value.(*entry).put = todo[0].put
+		s.order.MoveToBack(at)
+	}
+	s.reserved += need
+	for _, w := range todo {
+		s.serial++
+		w.temp = filepath.Join(s.dir, temporary+strconv.Itoa(s.serial))
+	}
+	return need, nil
+}
+
+func (s *Store) isAged(at *list.Element) bool {
+	return s.opts.Keep > 0 && time.Since(at.Value.(*entry).put) > s.opts.Keep
 }
 
 // filesAtOnce is how many files are written before they are synced: the file system

@@ -217,6 +217,52 @@ func TestBudget(t *testing.T) {
 	refused(2)
 }
 
+// age makes shards of a work package as old as if they had been put long ago.
+func (w work) age(t *testing.T, dir string, indices ...int) {
+	t.Helper()
+	when := time.Now().Add(-2 * time.Hour)
+	for _, i := range indices {
+		if err := os.Chtimes(filepath.Join(dir, key{w.spec.Root, uint16(i)}.name()), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// None goes for shards that find no room all the same.
+func TestNoneGoesInVain(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{Budget: 4 * 8192, Keep: time.Hour}
+	a, b := newWork(t, 1, 3), newWork(t, 2, 3)
+	a.put(t, open(t, dir, opts), 0, 1, 2)
+	a.age(t, dir, 0)
+	s := open(t, dir, opts)
+	if err := s.Put(b.spec, map[int]Shard{0: b.shards[0], 1: b.shards[1], 2: b.shards[2]}); !errors.Is(err, ErrBudget) {
+		t.Error(err)
+	}
+	a.expect(t, s, 0, 1, 2)
+	b.put(t, s, 0, 1)
+	a.expect(t, s, 1, 2)
+	b.expect(t, s, 0, 1)
+}
+
+// One that is being written anew keeps its space meanwhile.
+func TestPutAgainKeepsItsSpace(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{Budget: 2 * 8192, Keep: time.Hour}
+	a, b := newWork(t, 1, 3), newWork(t, 2, 3)
+	a.put(t, open(t, dir, opts), 0, 1)
+	a.age(t, dir, 0)
+	s := open(t, dir, opts)
+	again := []*writing{{entry: entry{key{a.spec.Root, 0}, int64(a.shards[0].Size()), time.Now()}}}
+	if _, err := s.reserve(again); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(b.spec, map[int]Shard{0: b.shards[0]}); !errors.Is(err, ErrBudget) {
+		t.Errorf("took the space of one that is being written: %v", err)
+	}
+	a.expect(t, s, 0, 1)
+}
+
 // A damaged file is told, removed, and then absent; it can be put again. No changed bit of
 // it is ever given.
 func TestDamage(t *testing.T) {

@@ -38,6 +38,9 @@ func openNode(acc *state.Accessor, c *config.Config, fetcher *peers.Fetcher, log
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := syncFolder(c.Data); err != nil { // shards in it are a promise
+		return nil, err
+	}
 	cfg := c.Node()
 	cfg.Log = log
 	if c.DA.ItemsBudget > 0 {

@@ -95,7 +95,11 @@ const temporary = ".tmp-"
 // Open opens a folder, which is made where there is none. Files that aren't shards are
 // left alone, but for unfinished ones of its own.
 func Open(dir string, opts Options) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syncFolder(filepath.Dir(dir)) // the folder may be new, and what it has isn't lost with it
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open shards: %w", err)
 	}
 	files, err := os.ReadDir(dir)
@@ -367,7 +371,11 @@ func (s *Store) publish(todo []*writing, reserved int64, whole bool) error {
 		}
 		return err
 	}
-	dir, err := os.Open(s.dir)
+	return syncFolder(s.dir)
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package da
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
 	"accessor/state/merkle"
@@ -373,6 +375,26 @@ func TestIdentity(t *testing.T) {
 		if id != ids[0] {
 			t.Errorf("at once: %s and %s", ids[0], id)
 		}
+	}
+}
+
+// A node can be closed at any moment of its dials.
+func TestCloseWhileDialling(t *testing.T) {
+	for range 20 {
+		n := newNode(t, Config{}, nil)
+		var wg sync.WaitGroup
+		for i := range 100 {
+			id := peer.ID(fmt.Sprint("peer ", i))
+			info := peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", 1+i%9))}}
+			wg.Go(func() {
+				for n.connect(n.fetch.base, info) != nil && n.fetch.base.Err() == nil {
+				}
+			})
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"go.uber.org/zap"
 )
 
@@ -58,7 +59,8 @@ func (n *Node) keepConnectedLocked(info peer.AddrInfo) {
 func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, n.config.Answer)
 	defer cancel()
-	return n.host.Connect(ownPace(ctx), info)
+	ownPace(n.host, info.ID)
+	return n.host.Connect(ctx, info)
 }
 
 // found is told of peers on the local network.
@@ -133,18 +135,22 @@ func (n *Node) Peers() []PeerInfo {
 	return all
 }
 
-// ownPace dials when it is asked to, without libp2p's own back-off, which would keep a
-// peer that is back away for up to five minutes: pauses are the node's (keepConnected)
-// and the breaker's (book).
-func ownPace(ctx context.Context) context.Context {
-	return network.WithForceDirectDial(ctx, "accessor has pauses of its own")
+// ownPace makes the next dial go when it is asked to, without libp2p's own back-off, which
+// would keep a peer that is back away for up to five minutes: pauses are the node's
+// (keepConnected) and the breaker's (book). (A dial that is forced has none either, but
+// where the host is closed meanwhile, libp2p 0.51 crashes.)
+func ownPace(h host.Host, id peer.ID) {
+	if s, ok := h.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		s.Backoff().Clear(id)
+	}
 }
 
 // libp2pOpener opens streams, and connections where there is none.
 type libp2pOpener struct{ host host.Host }
 
 func (o libp2pOpener) open(ctx context.Context, id peer.ID, p protocol.ID) (stream, error) {
-	s, err := o.host.NewStream(ownPace(ctx), id, p)
+	ownPace(o.host, id)
+	s, err := o.host.NewStream(ctx, id, p)
 	if err != nil {
 		return nil, unsupported(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Peers that were found, as anybody can be, make room for others when they are banned or
@@ -44,6 +45,38 @@ func TestRoomForFoundPeers(t *testing.T) {
 			t.Errorf("%+v", b.list())
 		}
 	})
+}
+
+// A peer that is found again, elsewhere, is asked there; where one of the configuration is,
+// only that says.
+func TestFoundElsewhere(t *testing.T) {
+	server := newNode(t, Config{Listen: []string{overTCP}, Serve: Serve{Items: Anyone}}, books())
+	client := newNode(t, Config{Answer: time.Second}, nil)
+	find := func(addrs ...ma.Multiaddr) {
+		found{client, t.Context()}.HandlePeerFound(peer.AddrInfo{ID: server.host.ID(), Addrs: addrs})
+	}
+	nowhere := ma.StringCast("/ip4/127.0.0.1/tcp/1")
+	find(nowhere)
+	if err := fetches()["item"](t.Context(), client); err == nil {
+		t.Fatal("fetched from nowhere")
+	}
+	find(server.host.Addrs()...)
+	soon(t, "connect where it is now", func() bool { return isConnected(client, server) })
+	if err := fetches()["item"](t.Context(), client); err != nil {
+		t.Error(err)
+	}
+	for i := range 10 * maxFoundAddrs {
+		_ = client.host.Network().ClosePeer(server.host.ID())
+		find(ma.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", i+2)))
+	}
+	if n := len(client.host.Peerstore().Addrs(server.host.ID())); n > maxFoundAddrs {
+		t.Errorf("%d addresses", n)
+	}
+	static := newNode(t, Config{Peers: []string{nowhere.String() + "/p2p/" + server.ID()}}, nil)
+	found{static, t.Context()}.HandlePeerFound(peer.AddrInfo{ID: server.host.ID(), Addrs: server.host.Addrs()})
+	if all := static.host.Peerstore().Addrs(server.host.ID()); len(all) != 1 || !all[0].Equal(nowhere) {
+		t.Errorf("the configured peer is at %v", all)
+	}
 }
 
 // Peers that were found are asked after those of the configuration.

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/zap"
 )
 
@@ -92,19 +93,40 @@ func (f found) HandlePeerFound(info peer.AddrInfo) {
 }
 
 // findLocked takes in a peer that was found; wanted says that it is to be asked now. False
-// where it is known, may not be connected with, or there is no room for it.
+// where it is known (but for its addresses), may not be connected with, or there is no room
+// for it.
 func (n *Node) findLocked(info peer.AddrInfo, wanted bool) bool {
-	if n.closed || info.ID == n.host.ID() || !n.gater.peer(info.ID) || n.book.knows(info.ID) {
+	if n.closed || info.ID == n.host.ID() || !n.gater.peer(info.ID) {
 		return false
+	}
+	addrs := info.Addrs[:min(len(info.Addrs), maxFoundAddrs)]
+	if n.book.knows(info.ID) {
+		return n.movedLocked(info.ID, addrs)
 	}
 	out, ok := n.book.find(info.ID, maxFound, wanted)
 	if out != "" && n.keepers[out] == nil {
 		n.host.Peerstore().ClearAddrs(out)
 	}
 	if ok {
-		n.host.Peerstore().AddAddrs(info.ID, info.Addrs[:min(len(info.Addrs), maxFoundAddrs)], peerstore.PermanentAddrTTL)
+		n.host.Peerstore().AddAddrs(info.ID, addrs, peerstore.PermanentAddrTTL)
 	}
 	return ok
+}
+
+// movedLocked takes addresses of a peer that was found before and isn't connected: it may
+// be elsewhere now. Those of the configuration are where that says.
+func (n *Node) movedLocked(id peer.ID, addrs []ma.Multiaddr) bool {
+	known := n.host.Peerstore().Addrs(id)
+	isKnown := func(a ma.Multiaddr) bool { return slices.ContainsFunc(known, a.Equal) }
+	addrs = slices.DeleteFunc(slices.Clone(addrs), isKnown)
+	if len(addrs) == 0 || n.keepers[id] != nil || n.host.Network().Connectedness(id) == network.Connected {
+		return false
+	}
+	addrs = append(addrs, known...)
+	n.host.Peerstore().ClearAddrs(id)
+	n.host.Peerstore().AddAddrs(id, addrs[:min(len(addrs), maxFoundAddrs)], peerstore.PermanentAddrTTL)
+	n.book.awake(id)
+	return true
 }
 
 // PeerInfo is what a node knows of a peer that it asks.

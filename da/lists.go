@@ -66,7 +66,10 @@ func (l *lists) add(text string) error {
 // deny reads an entry of Config.Deny: a peer's id, an IP address or a prefix.
 func (l *lists) deny(text string) error {
 	if p, err := netip.ParsePrefix(text); err == nil {
-		l.networks = append(l.networks, netip.PrefixFrom(p.Addr().Unmap(), p.Bits()).Masked())
+		if p.Addr().Is4In6() {
+			return fmt.Errorf("deny %q: want a prefix of IPv4, such as 10.0.0.0/8", text)
+		}
+		l.networks = append(l.networks, p.Masked())
 		return nil
 	}
 	if ip, err := netip.ParseAddr(text); err == nil {

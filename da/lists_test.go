@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"accessor/da/datest"
 )
@@ -144,6 +145,37 @@ func TestDropWhileAsked(t *testing.T) {
 	b.add("a", true)
 	if b.drop("a") || !b.knows("a") || b.standing(kindItem, true, nil).peers > 0 {
 		t.Error("one that was found as well is gone, or trusted")
+	}
+}
+
+// Denied networks are denied, in whichever form an address comes; what would deny nothing is
+// an error.
+func TestDeniedNetworks(t *testing.T) {
+	for _, c := range []struct {
+		deny, at string
+		admitted bool
+	}{
+		{"10.0.0.0/8", "/ip4/10.1.2.3/tcp/1", false},
+		{"10.0.0.0/8", "/ip6/::ffff:10.1.2.3/tcp/1", false},
+		{"10.0.0.0/8", "/ip4/11.1.2.3/tcp/1", true},
+		{"10.1.2.3", "/ip4/10.1.2.3/tcp/1", false},
+		{"::ffff:10.1.2.3", "/ip4/10.1.2.3/tcp/1", false},
+		{"2001:db8::/32", "/ip6/2001:db8::1/tcp/1", false},
+		{"2001:db8::/32", "/dns/example.org/tcp/1", true},
+	} {
+		l, err := readLists(nil, nil, []string{c.deny})
+		if err != nil {
+			t.Errorf("%s: %v", c.deny, err)
+			continue
+		}
+		g := &gater{}
+		g.lists.Store(l)
+		if g.address(ma.StringCast(c.at)) != c.admitted {
+			t.Errorf("%s denied: %s", c.deny, c.at)
+		}
+	}
+	if _, err := readLists(nil, nil, []string{"::ffff:10.0.0.0/104"}); err == nil {
+		t.Error("took a prefix of mapped addresses")
 	}
 }
 

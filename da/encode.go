@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"accessor/da/erasure"
 	"accessor/da/justify"
@@ -127,28 +128,34 @@ func (n *Node) PutShards(spec Spec, all map[int]Shard) error {
 
 // Shard gives a shard that is kept here. Error: ErrNotHeld.
 func (n *Node) Shard(root forks.Hash, index int) (Shard, error) {
-	sh, _, err := n.kept().get(root, index)
+	sh, _, err := n.fetch.kept.get(root, index)
 	return sh, err
 }
 
-func (n *Node) kept() kept { return kept{n.config.Shards, n.log} }
-
-// kept are the shards of this machine.
+// kept are the shards of this machine; nil where none are kept.
 type kept struct {
-	store *shards.Store // may be nil
+	store *shards.Store
 	log   *zap.Logger
+	told  rate.Sometimes // of files that can't be read: peers ask for them as often as they like
+}
+
+func newKept(store *shards.Store, log *zap.Logger) *kept {
+	if store == nil {
+		return nil
+	}
+	return &kept{store: store, log: log, told: rate.Sometimes{Interval: sourceErrorsEvery}}
 }
 
 // get gives a shard, and the spec that it was checked by. Error: ErrNotHeld; whatever
 // keeps it from being read, it isn't here.
-func (k kept) get(root forks.Hash, index int) (Shard, justify.Spec, error) {
-	if k.store == nil {
+func (k *kept) get(root forks.Hash, index int) (Shard, justify.Spec, error) {
+	if k == nil {
 		return Shard{}, justify.Spec{}, ErrNotHeld
 	}
 	sh, spec, err := k.store.Get(root, index)
 	if err != nil {
 		if !errors.Is(err, shards.ErrAbsent) {
-			k.log.Warn("read a shard", zap.Error(err))
+			k.told.Do(func() { k.log.Warn("read a shard", zap.Error(err)) })
 		}
 		return Shard{}, justify.Spec{}, ErrNotHeld
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"accessor/da/erasure"
 	"accessor/da/justify"
@@ -98,7 +101,7 @@ func keeping(t *testing.T, peers map[peer.ID]behaviour) *Node {
 		t.Fatal(err)
 	}
 	n.config.Shards = store
-	n.fetch.kept = n.kept()
+	n.fetch.kept = newKept(store, n.log)
 	return n
 }
 
@@ -223,7 +226,7 @@ func TestKeptShardsAreServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			sv := testServer(Serve{Shards: Anyone}, src)
-			sv.kept = kept{holder.config.Shards, zap.NewNop()}
+			sv.kept = holder.fetch.kept
 			if !sv.serves(kindBundle) || !sv.serves(kindSegment) {
 				t.Error("shards aren't served")
 			}
@@ -243,6 +246,30 @@ func TestKeptShardsAreServed(t *testing.T) {
 				t.Errorf("one kept, and one of the source: %v", err)
 			}
 		})
+	}
+}
+
+// The log has a file that can't be read once in a while, however often peers ask for it.
+func TestUnreadableShardsAreToldSeldom(t *testing.T) {
+	w := newWork(rand.New(rand.NewPCG(8, 8)), erasure.Tiny(), 100, 0)
+	dir := t.TempDir()
+	store, err := shards.Open(dir, shards.Options{Budget: 1 << 20})
+	if err == nil {
+		err = store.Put(w.spec.justify(), w.some(1))
+	}
+	path := filepath.Join(dir, w.spec.Root.String()+"-1")
+	if err = errors.Join(err, os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	core, told := observer.New(zap.WarnLevel)
+	k := newKept(store, zap.New(core))
+	for range 100 {
+		if _, _, err := k.get(w.spec.Root, 1); !errors.Is(err, ErrNotHeld) {
+			t.Fatal(err)
+		}
+	}
+	if told.Len() != 1 {
+		t.Errorf("told %d times", told.Len())
 	}
 }
 
@@ -293,7 +320,7 @@ func TestReadsForPeersAreBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 			sv := testServer(Serve{Shards: Anyone, BytesPerSecond: 1 << 30}, nil)
-			sv.kept = holder.kept()
+			sv.kept = holder.fetch.kept
 			const times = 200
 			q := shardRequest{w.spec.Root, segment, 1, []uint16{1}}
 			k := kindBundle

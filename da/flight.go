@@ -52,7 +52,7 @@ type fetcher struct {
 	answer  time.Duration                                        // until the first byte of an answer
 	minRate int                                                  // bytes a second
 	seek    func(ctx context.Context, place string) (found bool) // finds more peers; nil: none can be
-	kept    kept                                                 // shards of this machine
+	kept    *kept                                                // shards of this machine
 
 	base context.Context // ends with the node
 	wg   sync.WaitGroup  // of all goroutines

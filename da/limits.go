@@ -89,7 +89,7 @@ type server struct {
 	config  Serve
 	src     Source       // may be nil
 	items   *items.Store // may be nil
-	kept    kept         // shards of this machine
+	kept    *kept        // shards of this machine
 	listed  func(peer.ID) bool
 	lists   func() bool // whether anybody is listed
 	banned  func(peer.ID) bool
@@ -144,7 +144,7 @@ func setDefault[T ~int | ~int64](v *T, to T) {
 
 // serves says whether anybody is served that.
 func (sv *server) serves(k kind) bool {
-	here := k == kindItem && sv.items != nil || (k == kindBundle || k == kindSegment) && sv.kept.store != nil
+	here := k == kindItem && sv.items != nil || (k == kindBundle || k == kindSegment) && sv.kept != nil
 	return sv.config.access(k) != Nobody && (sv.src != nil || here)
 }
 

@@ -130,12 +130,13 @@ func New(ctx context.Context, config Config, src Source) (*Node, error) {
 	}
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.cancel = cancel
+	kept := newKept(config.Shards, n.log)
 	n.fetch = &fetcher{
 		net: libp2pOpener{n.host}, book: n.book, stats: n.stats, timeout: config.Timeout,
-		answer: config.Answer, minRate: config.MinRate, kept: n.kept(), base: base, calls: map[string]*call{},
+		answer: config.Answer, minRate: config.MinRate, kept: kept, base: base, calls: map[string]*call{},
 	}
 	n.serve = newServer(base, config.Serve, src, n.stats, n.log)
-	n.serve.items, n.serve.kept = config.Items, n.kept()
+	n.serve.items, n.serve.kept = config.Items, kept
 	n.serve.listed = func(id peer.ID) bool { return n.gater.lists.Load().allowed[id] }
 	n.serve.lists = func() bool { return len(n.gater.lists.Load().allowed) > 0 }
 	n.serve.banned = func(id peer.ID) bool { return !n.gater.peer(id) }

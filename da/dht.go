@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multihash"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
@@ -42,10 +42,11 @@ const (
 	maxAnnounced  = 4096 // items, and work packages
 
 	// Bounds of what others ask of this node's part of the DHT.
-	dhtStreams    = 256 // at a time
-	dhtPerClient  = 4   // of these
-	dhtBytes      = 256 << 10
-	maxDHTMessage = 16 << 10 // a request of this DHT has some hundred bytes
+	dhtStreams    = 256       // at a time
+	dhtPerClient  = 4         // of these
+	dhtBytes      = 256 << 10 // a second
+	dhtAnswers    = 1 << 20   // bytes of answers a second: a short request may have a long one
+	maxDHTMessage = 16 << 10  // a request of this DHT has some hundred bytes
 )
 
 // placeOfState is where nodes announce themselves that give states to anyone.
@@ -82,10 +83,13 @@ func newGuide(n *Node) (*guide, error) {
 	if n.own && len(n.config.Listen) == 0 {
 		mode = dht.ModeClient
 	}
-	h := &guardedHost{Host: n.host, n: n, bytes: rate.NewLimiter(dhtBytes, 64<<10), active: map[string]int{}}
+	h := &guardedHost{
+		Host: n.host, n: n, active: map[string]int{}, bytes: rate.NewLimiter(dhtBytes, 64<<10),
+		answers: rate.NewLimiter(rate.Limit(min(dhtAnswers, n.serve.config.BytesPerSecond)), writePart),
+	}
 	d, err := dht.New(n.fetch.base, h,
 		dht.ProtocolPrefix("/accessor"), dht.Mode(mode), dht.DisableValues(), dht.BootstrapPeersFunc(n.static),
-		dht.ProviderStore(newProviders(peer.AddrInfo{ID: n.host.ID()}, n.host.Addrs)),
+		dht.ProviderStore(newProviders(n.host.ID(), n.host.Addrs)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("dht: %w", err)
@@ -218,8 +222,9 @@ func (g *guide) close() error { return g.dht.Close() }
 // others may ask.
 type guardedHost struct {
 	host.Host
-	n     *Node
-	bytes *rate.Limiter // of all requests
+	n       *Node
+	bytes   *rate.Limiter // of all requests
+	answers *rate.Limiter // bytes of all answers
 
 	mu     sync.Mutex // guards the rest
 	all    int        // streams
@@ -236,7 +241,7 @@ func (h *guardedHost) SetStreamHandler(id protocol.ID, handle network.StreamHand
 			return
 		}
 		defer h.exit(client)
-		handle(&guardedStream{Stream: s, ctx: h.n.fetch.base, bytes: h.bytes})
+		handle(&guardedStream{Stream: s, ctx: h.n.fetch.base, bytes: h.bytes, answers: h.answers})
 	})
 }
 
@@ -264,11 +269,12 @@ var errLongMessage = errors.New("message is too long")
 
 // guardedStream reads requests of the DHT, each a varint with its length and that many
 // bytes: no faster than is allowed, and none that is too long, for whose length alone its
-// reader would take memory.
+// reader would take memory. Answers are written no faster than is allowed, either.
 type guardedStream struct {
 	network.Stream
-	ctx   context.Context
-	bytes *rate.Limiter
+	ctx     context.Context
+	bytes   *rate.Limiter
+	answers *rate.Limiter
 
 	left   uint64 // of a message
 	length uint64 // of the next one, as far as it has come
@@ -286,6 +292,20 @@ func (s *guardedStream) Read(p []byte) (int, error) {
 		return 0, errLongMessage
 	}
 	return n, err
+}
+
+// Write implements network.Stream.
+func (s *guardedStream) Write(b []byte) (written int, err error) {
+	for part := range slices.Chunk(b, writePart) {
+		if err := s.answers.WaitN(s.ctx, len(part)); err != nil {
+			return written, err
+		}
+		n, err := s.Stream.Write(part)
+		if written += n; err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 // allows follows the lengths in a part of what comes.
@@ -308,6 +328,3 @@ func (s *guardedStream) allows(b []byte) bool {
 	}
 	return true
 }
-
-// addrsOf are some of the addresses that a record names.
-func addrsOf(all []ma.Multiaddr) []ma.Multiaddr { return all[:min(len(all), maxFoundAddrs)] }

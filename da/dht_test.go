@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,11 +158,18 @@ func TestProviders(t *testing.T) {
 		for i := range many {
 			many[i] = addr
 		}
-		p := newProviders(peer.AddrInfo{ID: "self"}, func() []ma.Multiaddr { return []ma.Multiaddr{addr} })
+		p := newProviders("self", func() []ma.Multiaddr { return []ma.Multiaddr{addr} })
 		add := func(place, id string) {
 			if err := p.AddProvider(t.Context(), []byte(place), peer.AddrInfo{ID: peer.ID(id), Addrs: many}); err != nil {
 				t.Fatal(err)
 			}
+		}
+		long := ma.StringCast(strings.Repeat("/quic-v1", maxRecord/2))
+		if err := p.AddProvider(t.Context(), []byte("y"), peer.AddrInfo{ID: "liar", Addrs: []ma.Multiaddr{long, addr, addr}}); err != nil {
+			t.Fatal(err)
+		}
+		if all, _ := p.GetProviders(t.Context(), []byte("y")); len(all) != 1 || len(all[0].Addrs) != 2 || !all[0].Addrs[1].Equal(addr) {
+			t.Errorf("of a long address, and two others: %v", all)
 		}
 		add("x", "self")
 		for i := range 2 * maxPerPlace {
@@ -203,6 +212,14 @@ type readFrom struct {
 func (r readFrom) Read(p []byte) (int, error) { return r.Reader.Read(p) }
 func (readFrom) Reset() error                 { return nil }
 
+// writeTo is a stream that somebody reads at once.
+type writeTo struct {
+	network.Stream
+	w io.Writer
+}
+
+func (w writeTo) Write(p []byte) (int, error) { return w.w.Write(p) }
+
 func guarded(b []byte) *guardedStream {
 	return &guardedStream{Stream: readFrom{Reader: bytes.NewReader(b)}, ctx: context.Background(), bytes: rate.NewLimiter(rate.Inf, 1<<20)}
 }
@@ -226,6 +243,23 @@ func TestGuardedStream(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
+}
+
+// All that is written goes on, and no faster than is allowed.
+func TestGuardedWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got bytes.Buffer
+		s := &guardedStream{Stream: writeTo{w: &got}, ctx: t.Context(), answers: rate.NewLimiter(1<<20, writePart)}
+		sent := filled(rand.New(rand.NewPCG(1, 1)), 3<<20+5)
+		d := took(func() {
+			if n, err := s.Write(sent); n != len(sent) || err != nil {
+				t.Error(n, err)
+			}
+		})
+		if !bytes.Equal(got.Bytes(), sent) || d < 2900*time.Millisecond {
+			t.Errorf("%d bytes in %v", got.Len(), d)
+		}
+	})
 }
 
 // Whatever comes, and in whatever parts, what is let through has no long message.

@@ -2,7 +2,7 @@ package da
 
 import (
 	"context"
-	"slices"
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -18,6 +18,8 @@ const (
 	// up more, and all announce themselves again.
 	maxProviders = 16_384
 	maxPerPlace  = 64
+	// maxRecord bounds the addresses of each, in bytes: 16 such as nodes have.
+	maxRecord = 1024
 )
 
 // providers are the records that a node keeps of the DHT: who says that he has
@@ -33,12 +35,33 @@ type providers struct {
 }
 
 type provider struct {
-	addrs []ma.Multiaddr
+	addrs []byte // each with its length, u16, in front: parsed, they take up to 20 times as much
 	until time.Time
 }
 
-func newProviders(self peer.AddrInfo, addrs func() []ma.Multiaddr) *providers {
-	return &providers{self: self.ID, addrs: addrs, places: map[string]map[peer.ID]provider{}}
+// pack gives the first addresses, as many as a record may have.
+func pack(all []ma.Multiaddr) (b []byte) {
+	for _, a := range all[:min(len(all), maxFoundAddrs)] {
+		if one := a.Bytes(); len(b)+2+len(one) <= maxRecord {
+			b = append(binary.LittleEndian.AppendUint16(b, uint16(len(one))), one...)
+		}
+	}
+	return b
+}
+
+func unpack(b []byte) (all []ma.Multiaddr) {
+	for len(b) > 0 {
+		end := 2 + int(binary.LittleEndian.Uint16(b))
+		if a, err := ma.NewMultiaddrBytes(b[2:end]); err == nil {
+			all = append(all, a)
+		}
+		b = b[end:]
+	}
+	return all
+}
+
+func newProviders(self peer.ID, addrs func() []ma.Multiaddr) *providers {
+	return &providers{self: self, addrs: addrs, places: map[string]map[peer.ID]provider{}}
 }
 
 // AddProvider implements records.ProviderStore.
@@ -67,7 +90,7 @@ func (p *providers) AddProvider(_ context.Context, key []byte, who peer.AddrInfo
 		}
 		p.count++
 	}
-	at[who.ID] = provider{slices.Clone(addrsOf(who.Addrs)), now.Add(providerTime)}
+	at[who.ID] = provider{pack(who.Addrs), now.Add(providerTime)}
 	return nil
 }
 
@@ -81,7 +104,7 @@ func (p *providers) GetProviders(_ context.Context, key []byte) (all []peer.Addr
 		case id == p.self:
 			all = append(all, peer.AddrInfo{ID: id, Addrs: p.addrs()})
 		case now.Before(one.until):
-			all = append(all, peer.AddrInfo{ID: id, Addrs: one.addrs})
+			all = append(all, peer.AddrInfo{ID: id, Addrs: unpack(one.addrs)})
 		}
 	}
 	return all, nil

@@ -35,11 +35,12 @@ const (
 	// What is kept here is announced at the next look after it came, a few a second; then
 	// again, after six looks, twice as many, and so on, as it isn't told whether others
 	// took it, and at last in time before they forget it (providerTime).
-	announceEvery = 8 * time.Hour
-	announceRate  = 4 // a second
-	announceTime  = 20 * time.Second
-	announceLook  = 10 * time.Second
-	maxAnnounced  = 4096 // items, and work packages
+	announceEvery  = 8 * time.Hour
+	announceRate   = 4 // a second
+	announceAtOnce = 16
+	announceTime   = 20 * time.Second
+	announceLook   = 10 * time.Second
+	maxAnnounced   = 4096 // items, and work packages
 
 	// Bounds of what others ask of this node's part of the DHT.
 	dhtStreams    = 256       // at a time
@@ -154,35 +155,65 @@ func (g *guide) stateIsDue() bool {
 	return true
 }
 
-// announcing is when something is announced again.
+// schedule is when each place is to be announced next.
+type schedule struct {
+	first  time.Duration // pause after the first time
+	places map[string]announcing
+}
+
 type announcing struct {
 	next  time.Time
 	pause time.Duration
 }
 
-// announce says what is kept here and given to anyone, now and again.
+// due gives those of the places whose time has come, in their order, so many at most. It
+// forgets all others than these places.
+func (s *schedule) due(places []string, now time.Time, most int) (due []string) {
+	held := map[string]announcing{}
+	for _, place := range places {
+		at, known := s.places[place]
+		if known {
+			held[place] = at
+		}
+		if len(due) < most && !now.Before(at.next) {
+			due = append(due, place)
+		}
+	}
+	s.places = held
+	return due
+}
+
+// announced says that one was announced, or that this failed.
+func (s *schedule) announced(place string, now time.Time, ok bool) {
+	pause := s.places[place].pause
+	if ok {
+		pause = min(max(s.first, 2*pause), announceEvery)
+	}
+	s.places[place] = announcing{now.Add(max(pause, s.first)), pause}
+}
+
+// announce says what is kept here and given to anyone, now and again: a few at a time, so
+// that what comes meanwhile doesn't wait for all.
 func (g *guide) announce(ctx context.Context) {
 	limit := rate.NewLimiter(announceRate, 1)
-	said := map[string]announcing{}
+	s := &schedule{first: 6 * g.look}
 	for ctx.Err() == nil {
-		held := map[string]bool{}
-		for _, place := range g.places() {
-			held[place] = true
-			last := said[place]
-			if g.dht.RoutingTable().Size() == 0 || time.Now().Before(last.next) || limit.Wait(ctx) != nil {
-				continue
-			}
-			if err := g.provide(ctx, place); err != nil {
-				g.n.log.Debug("announce in the DHT", zap.Error(err))
-				continue
-			}
-			pause := min(max(6*g.look, 2*last.pause), announceEvery)
-			said[place] = announcing{time.Now().Add(pause), pause}
+		var due []string
+		if g.dht.RoutingTable().Size() > 0 {
+			due = s.due(g.places(), time.Now(), announceAtOnce)
 		}
-		for place := range said {
-			if !held[place] {
-				delete(said, place)
+		for _, place := range due {
+			if limit.Wait(ctx) != nil {
+				return
 			}
+			err := g.provide(ctx, place)
+			if err != nil {
+				g.n.log.Debug("announce in the DHT", zap.Error(err))
+			}
+			s.announced(place, time.Now(), err == nil)
+		}
+		if len(due) == announceAtOnce {
+			continue
 		}
 		select {
 		case <-time.After(g.look):

@@ -108,6 +108,51 @@ func TestDHT(t *testing.T) {
 	}
 }
 
+// What is new comes before what waits, and everything has its turn; what failed is tried
+// again.
+func TestSchedule(t *testing.T) {
+	s := &schedule{first: time.Minute}
+	now := time.Unix(0, 0)
+	all := []string{"a", "b", "c", "d"}
+	for _, want := range []string{"ab", "ncd", "", "abcd", "n"} {
+		most := 2
+		if len(want) > 2 {
+			most = 4
+		}
+		if want == "ncd" {
+			all = append([]string{"n"}, all...)
+		}
+		due := s.due(all, now, most)
+		if got := strings.Join(due, ""); got != want {
+			t.Errorf("due %q, want %q", got, want)
+		}
+		for _, place := range due {
+			// b fails at first: its time to be forgotten hasn't grown.
+			s.announced(place, now, place != "b" || now.Unix() > 0)
+		}
+		if want == "" { // all but n are due
+			now = now.Add(time.Minute)
+			s.places["n"] = announcing{now.Add(time.Second), time.Minute}
+		} else if want == "abcd" {
+			now = now.Add(time.Second)
+		}
+	}
+	for place, pause := range map[string]time.Duration{"a": 2 * time.Minute, "b": time.Minute, "n": 2 * time.Minute} {
+		if at := s.places[place]; at.pause != pause {
+			t.Errorf("%s: %+v", place, at)
+		}
+	}
+	for range 20 {
+		s.announced("a", now, true)
+	}
+	if at := s.places["a"]; at.pause != announceEvery {
+		t.Errorf("%+v", at)
+	}
+	if due := s.due([]string{"x"}, now, 2); len(due) != 1 || len(s.places) != 0 {
+		t.Errorf("due %q, remembers %v", due, s.places)
+	}
+}
+
 // Who gives states is not searched for at each block that is too new.
 func TestStateIsSoughtSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -106,7 +106,7 @@ func (sv *server) serve(ctx context.Context, k kind, s stream, listed bool) erro
 		defer sv.exit(listed)
 		err = sv.answer(ctx, k, request, a)
 	}
-	if err != nil && a.begun {
+	if err != nil && (a.begun || sv.base.Err() != nil) { // no error of the source's, where the node is closed
 		return err
 	}
 	count := sv.decline(k, a, err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"accessor/da/items"
 	"accessor/forks"
@@ -104,6 +106,32 @@ func TestHostileClients(t *testing.T) {
 			})
 		})
 	}
+}
+
+// blocking is a source that works until it is told to end.
+type blocking struct{ empty }
+
+func (blocking) Item(ctx context.Context, _ forks.Hash) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Requests that the end of the node cuts off are no errors of the source.
+func TestClosingIsNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, told := observer.New(zap.WarnLevel)
+		base, cancel := context.WithCancel(t.Context())
+		sv := testServer(Serve{Items: Anyone}, blocking{})
+		sv.base, sv.log = base, zap.New(core)
+		time.AfterFunc(time.Second, cancel)
+		if _, _, err := ask(sv, "a", kindItem, appendMessage(nil, make([]byte, 32)), true); !errors.Is(err, errReset) {
+			t.Errorf("got %v", err)
+		}
+		sv.close()
+		if told.Len() != 0 {
+			t.Errorf("the log has %v", told.All())
+		}
+	})
 }
 
 // A peer that doesn't read its answer keeps its place for a while, and only as many

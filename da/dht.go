@@ -74,8 +74,11 @@ type guide struct {
 	seeks chan struct{} // tokens
 	look  time.Duration // between looks for what is to be announced
 
+	// search is searchDHT, but in tests.
+	search func(ctx context.Context, place string) (found bool)
+
 	mu    sync.Mutex
-	state time.Time // when peers that give states were looked for last
+	state *stateSearch
 }
 
 // newGuide joins the DHT: as one who is asked, where others can reach this node.
@@ -97,6 +100,7 @@ func newGuide(n *Node) (*guide, error) {
 	}
 	g := &guide{n: n, dht: d, seeks: make(chan struct{}, maxSeeks), look: n.config.announce}
 	setDefault(&g.look, announceLook)
+	g.search = g.searchDHT
 	return g, nil
 }
 
@@ -111,9 +115,13 @@ func (n *Node) static() (all []peer.AddrInfo) {
 // seek looks for peers at a place. They are asked from now on; true where there is one
 // that wasn't before.
 func (g *guide) seek(ctx context.Context, place string) (found bool) {
-	if place == placeOfState && !g.stateIsDue() {
-		return false
+	if place == placeOfState {
+		return g.seekState(ctx)
 	}
+	return g.search(ctx, place)
+}
+
+func (g *guide) searchDHT(ctx context.Context, place string) (found bool) {
 	ctx, cancel := context.WithTimeout(ctx, seekTime)
 	defer cancel()
 	select {
@@ -144,15 +152,46 @@ func (g *guide) seek(ctx context.Context, place string) (found bool) {
 	}
 }
 
-func (g *guide) stateIsDue() bool {
+// stateSearch is the last search for peers that give states.
+type stateSearch struct {
+	began time.Time
+	done  chan struct{}
+	found bool // once it is done
+}
+
+// seekState looks for peers that give states: once in a while, for all who wait for it
+// together, and whether they go on to wait or not.
+func (g *guide) seekState(ctx context.Context) (found bool) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := time.Now()
-	if !g.state.IsZero() && now.Sub(g.state) < stateEvery {
+	last := g.state
+	if last == nil || last.isDone() {
+		if last != nil && time.Since(last.began) < stateEvery {
+			g.mu.Unlock()
+			return false
+		}
+		last = &stateSearch{began: time.Now(), done: make(chan struct{})}
+		g.state = last
+		g.n.wg.Go(func() { // a fetch calls it, and Close waits for those first
+			defer close(last.done)
+			last.found = g.search(g.n.fetch.base, placeOfState)
+		})
+	}
+	g.mu.Unlock()
+	select {
+	case <-last.done:
+		return last.found
+	case <-ctx.Done():
 		return false
 	}
-	g.state = now
-	return true
+}
+
+func (s *stateSearch) isDone() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // schedule is when each place is to be announced next.

@@ -153,19 +153,35 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// Who gives states is not searched for at each block that is too new.
+// Who gives states is not searched for at each block that is too new. Those who want to
+// know it at one time are all told; that one of them gives up ends nothing for the others,
+// nor for those who come later.
 func TestStateIsSoughtSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &guide{}
-		if !g.stateIsDue() || g.stateIsDue() {
-			t.Error("due twice, or not once")
+		n, _ := newFake(t, nil)
+		searches := 0
+		g := &guide{n: n, search: func(ctx context.Context, _ string) bool {
+			searches++
+			time.Sleep(time.Second)
+			return ctx.Err() == nil
+		}}
+		seek := func(patience time.Duration) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			return g.seek(ctx, placeOfState)
 		}
-		if g.seek(t.Context(), placeOfState) { // it has no DHT to ask
-			t.Error("found somebody")
+		impatient := make(chan bool)
+		go func() { impatient <- seek(time.Millisecond) }()
+		synctest.Wait()
+		if !seek(5 * time.Second) {
+			t.Error("who waited isn't told")
+		}
+		if <-impatient || seek(time.Minute) {
+			t.Error("told to have found somebody anew")
 		}
 		time.Sleep(stateEvery)
-		if !g.stateIsDue() {
-			t.Error("not due after its time")
+		if !seek(5*time.Second) || searches != 2 {
+			t.Errorf("%d searches", searches)
 		}
 	})
 }

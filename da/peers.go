@@ -64,7 +64,7 @@ func (n *Node) connect(ctx context.Context, info peer.AddrInfo) error {
 	return n.host.Connect(ctx, info)
 }
 
-// found is told of peers on the local network.
+// found is told of peers on the local network, by mDNS.
 type found struct {
 	n    *Node
 	base context.Context

@@ -26,7 +26,7 @@ const (
 type record struct {
 	id      peer.ID
 	trusted bool // by configuration
-	found   bool // on the local network
+	found   bool // by mDNS or the DHT
 
 	latency  [kinds]time.Duration // moving average; 0: never asked
 	misses   [kinds]int           // answers "not here" since the last good one

@@ -109,39 +109,31 @@ func TestDHT(t *testing.T) {
 }
 
 // What is new comes before what waits, and everything has its turn; what failed is tried
-// again.
+// again as soon.
 func TestSchedule(t *testing.T) {
 	s := &schedule{first: time.Minute}
-	now := time.Unix(0, 0)
-	all := []string{"a", "b", "c", "d"}
-	for _, want := range []string{"ab", "ncd", "", "abcd", "n"} {
-		most := 2
-		if len(want) > 2 {
-			most = 4
-		}
-		if want == "ncd" {
-			all = append([]string{"n"}, all...)
-		}
-		due := s.due(all, now, most)
+	places, now := []string{"a", "b", "c", "d"}, time.Unix(0, 0)
+	step := func(want string, ok bool, after time.Duration) {
+		t.Helper()
+		due := s.due(places, now, 2)
 		if got := strings.Join(due, ""); got != want {
-			t.Errorf("due %q, want %q", got, want)
+			t.Errorf("at %d s: due %q, want %q", now.Unix(), got, want)
 		}
 		for _, place := range due {
-			// b fails at first: its time to be forgotten hasn't grown.
-			s.announced(place, now, place != "b" || now.Unix() > 0)
+			s.announced(place, now, ok)
 		}
-		if want == "" { // all but n are due
-			now = now.Add(time.Minute)
-			s.places["n"] = announcing{now.Add(time.Second), time.Minute}
-		} else if want == "abcd" {
-			now = now.Add(time.Second)
-		}
+		now = now.Add(after)
 	}
-	for place, pause := range map[string]time.Duration{"a": 2 * time.Minute, "b": time.Minute, "n": 2 * time.Minute} {
-		if at := s.places[place]; at.pause != pause {
-			t.Errorf("%s: %+v", place, at)
-		}
-	}
+	step("ab", false, 0)
+	places = []string{"n", "a", "b", "c", "d"}
+	step("nc", true, 0)
+	step("d", true, 0)
+	step("", true, time.Minute)
+	step("na", true, 0) // n for the second time, a for the first
+	step("bc", true, time.Minute)
+	step("ab", true, 0)
+	step("d", true, time.Minute)
+	step("nc", true, 0)
 	for range 20 {
 		s.announced("a", now, true)
 	}

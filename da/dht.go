@@ -3,6 +3,7 @@ package da
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ const (
 	announceLook   = 10 * time.Second
 	maxAnnounced   = 4096 // items, and work packages
 )
+
+// dhtPrefix makes the DHT one of such nodes alone.
+const dhtPrefix = "/accessor"
 
 // placeOfState is where nodes announce themselves that give states to anyone.
 const placeOfState = "state"
@@ -80,7 +84,7 @@ func newGuide(n *Node) (*guide, error) {
 		answers: rate.NewLimiter(rate.Limit(min(dhtAnswers, n.serve.config.BytesPerSecond)), writePart),
 	}
 	d, err := dht.New(n.fetch.base, h,
-		dht.ProtocolPrefix("/accessor"), dht.Mode(mode), dht.DisableValues(), dht.BootstrapPeersFunc(n.static),
+		dht.ProtocolPrefix(dhtPrefix), dht.Mode(mode), dht.DisableValues(), dht.BootstrapPeersFunc(n.static),
 		dht.ProviderStore(newProviders(n.host.ID(), n.host.Addrs)),
 	)
 	if err != nil {
@@ -274,4 +278,13 @@ func (g *guide) places() (all []string) {
 	return all
 }
 
-func (g *guide) close() error { return g.dht.Close() }
+// close ends the DHT, which leaves its stream handlers on the host.
+func (g *guide) close() error {
+	err := g.dht.Close()
+	for _, id := range g.n.host.Mux().Protocols() {
+		if strings.HasPrefix(string(id), dhtPrefix+"/kad/") {
+			g.n.host.RemoveStreamHandler(id)
+		}
+	}
+	return err
+}

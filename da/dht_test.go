@@ -18,6 +18,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/time/rate"
 
+	"accessor/da/datest"
 	"accessor/da/items"
 	"accessor/forks"
 )
@@ -105,6 +106,26 @@ func TestDHT(t *testing.T) {
 	}
 	if all := c.guide.places(); len(all) != 2 {
 		t.Errorf("announces %q", all)
+	}
+}
+
+// A host that was given is left as it was.
+func TestDHTLeavesTheHost(t *testing.T) {
+	h, err := datest.NewHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	before := len(h.Mux().Protocols())
+	n := newNode(t, Config{Host: h, DHT: true, Serve: DefaultServe()}, books())
+	if len(h.Mux().Protocols()) == before {
+		t.Error("it serves nothing")
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if all := h.Mux().Protocols(); len(all) != before {
+		t.Errorf("it serves %q", all)
 	}
 }
 

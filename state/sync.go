@@ -73,31 +73,45 @@ func (l CatchUpLimits) withDefaults() CatchUpLimits {
 // ErrAhead: as much as CatchUp may take in is above the finalized block already.
 var ErrAhead = errors.New("no more blocks are taken from peers until one is finalized")
 
-// take counts a block that was taken in. Error: the store's.
-func (l *CatchUpLimits) take(s *checkpoint.Store, h forks.Hash) error {
-	rec, err := s.Get(h)
-	l.Blocks--
-	l.Bytes -= rec.DeltaSize
-	return err
+// take counts a block that is held, unless it has been pruned since.
+func (l *CatchUpLimits) take(s *checkpoint.Store, h forks.Hash) {
+	if rec, err := s.Get(h); err == nil {
+		l.Blocks--
+		l.Bytes -= rec.DeltaSize
+	}
 }
 
-// roomAhead says how much CatchUp may take in now.
-func (a *Accessor) roomAhead() (left CatchUpLimits, err error) {
-	var held []forks.Hash
+// unfinished is what is held above the finalized block.
+type unfinished struct {
+	blocks []forks.Hash
+	leaves []forks.Hash // of these; also finalized where it is one
+	from   forks.Hash   // above which a CatchUp looks for forks
+}
+
+// lookAhead walks once over what is above finalized: that may be much, and who imports
+// waits meanwhile.
+func (a *Accessor) lookAhead() (l unfinished) {
 	a.ReadTree(func(t *forks.Tree) {
-		for queue := []forks.Hash{t.Finalized().Hash}; len(queue) > 0; queue = queue[1:] {
-			for _, c := range t.Children(queue[0]) {
-				held, queue = append(held, c.Hash), append(queue, c.Hash)
+		finalized := t.Finalized().Hash
+		l.from = finalized
+		for queue := []forks.Hash{finalized}; len(queue) > 0; queue = queue[1:] {
+			h := queue[0]
+			if h == a.swept {
+				l.from = h
+			}
+			children := t.Children(h)
+			for _, c := range children {
+				queue = append(queue, c.Hash)
+			}
+			if len(children) == 0 {
+				l.leaves = append(l.leaves, h)
+			}
+			if h != finalized {
+				l.blocks = append(l.blocks, h)
 			}
 		}
 	})
-	left = a.ahead
-	for _, h := range held {
-		if err := left.take(a.store, h); err != nil {
-			return left, err
-		}
-	}
-	return left, nil
+	return l
 }
 
 // catchUpBytes is how many bytes of blocks are asked for at a time.
@@ -118,16 +132,17 @@ func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks i
 	if a.fetcher == nil {
 		return 0, fmt.Errorf("catch up: %w: %w", ErrNotFetched, errNoFetcher)
 	}
-	c := catchUp{a: a, imported: imported}
-	if c.left, err = a.roomAhead(); err != nil {
-		return 0, fmt.Errorf("catch up: %w", err)
+	held := a.lookAhead()
+	c := catchUp{a: a, imported: imported, left: a.ahead}
+	for _, h := range held.blocks {
+		c.left.take(a.store, h)
 	}
 	// Each leaf to go on there; and for forks that are not held yet a stretch of what is
 	// held, another one each time.
-	leaves, from := a.tips()
-	given, err := c.above(ctx, from)
+	given, err := c.above(ctx, held.from)
 	if err == nil {
 		a.sweepTo(given)
+		leaves := slices.DeleteFunc(held.leaves, func(h forks.Hash) bool { return h == held.from }) // done just now
 		err = c.all(ctx, append(a.leavesOf(leaves), a.leavesOf(c.fresh)...))
 	}
 	if err != nil {
@@ -136,36 +151,27 @@ func (a *Accessor) CatchUp(ctx context.Context, imported func(Result)) (blocks i
 	return len(c.fresh), nil
 }
 
-// tips gives the leaves above finalized, and the block above which a CatchUp looks for
-// forks.
-func (a *Accessor) tips() (leaves []forks.Hash, from forks.Hash) {
-	a.ReadTree(func(t *forks.Tree) {
-		finalized := t.Finalized().Hash
-		if from = a.swept; !t.IsAncestor(finalized, from) {
-			from = finalized
-		}
-		for _, leaf := range t.Leaves() {
-			if leaf.Hash != from && t.IsAncestor(finalized, leaf.Hash) {
-				leaves = append(leaves, leaf.Hash)
-			}
-		}
-	})
-	return leaves, from
-}
-
 // sweepTo notes where the next CatchUp looks for forks: above the last block but one on
 // the way to the head that was given now, since of the last one's siblings some may not
 // have been; or from finalized on again.
 func (a *Accessor) sweepTo(given []forks.Hash) {
+	among := make(map[forks.Hash]bool, len(given))
+	for _, h := range given {
+		among[h] = true
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	head := a.headLocked().Hash
-	way := slices.DeleteFunc(slices.Clone(given), func(h forks.Hash) bool { return !a.tree.IsAncestor(h, head) })
-	switch {
-	case len(way) == 0 || slices.Contains(way, head):
-		a.swept = forks.Hash{}
-	default:
-		a.swept = way[max(0, len(way)-2)]
+	a.swept = forks.Hash{}
+	head, finalized := a.headLocked(), a.tree.Finalized()
+	found := 0
+	for b := range a.tree.Ancestors(head.Hash) { // one walk, since readers wait meanwhile
+		if found == 2 || b.Slot <= finalized.Slot || among[head.Hash] {
+			return
+		}
+		if among[b.Hash] {
+			a.swept = b.Hash
+			found++
+		}
 	}
 }
 
@@ -250,7 +256,8 @@ func (c *catchUp) take(ctx context.Context, b *Block) (h forks.Hash, err error) 
 	if c.imported != nil {
 		c.imported(res)
 	}
-	return res.Block.Hash, c.left.take(c.a.store, res.Block.Hash)
+	c.left.take(c.a.store, res.Block.Hash)
+	return res.Block.Hash, nil
 }
 
 // importOf imports a block of a peer.

@@ -14,8 +14,8 @@ import (
 // Reanchor makes a partial store, which nobody has open, grow from a later trusted block,
 // for when peers have pruned the one that it grows from. What descends from the block
 // stays where that is held, and so do nodes and values that peers gave; all other blocks
-// go, and the fill begins anew. Open opens it then. Errors: those of checkpoint.Open and
-// of checkpoint.Store.Reanchor.
+// go, and the fill begins anew. Open opens it then. Errors: ErrNotDescendant for a block
+// that contradicts finality, those of checkpoint.Open and of checkpoint.Store.Reanchor.
 func Reanchor(cfg Config, trusted forks.Block) error {
 	opts := cfg.Store
 	opts.Log = cfg.Log
@@ -23,9 +23,28 @@ func Reanchor(cfg Config, trusted forks.Block) error {
 	if err != nil {
 		return err
 	}
-	kept := func(h forks.Hash) bool {
-		at := func(b forks.Block) bool { return b.Hash == trusted.Hash }
+	err = reanchor(store, trusted)
+	if err = errors.Join(err, store.Close()); err != nil {
+		return fmt.Errorf("store in %s: %w", cfg.Dir, err)
+	}
+	return nil
+}
+
+func reanchor(store *checkpoint.Store, trusted forks.Block) error {
+	above := func(h, ancestor forks.Hash) bool {
+		at := func(b forks.Block) bool { return b.Hash == ancestor }
 		return slices.ContainsFunc(store.Ancestors(h), at)
+	}
+	kept := func(h forks.Hash) bool { return above(h, trusted.Hash) }
+	// A mistyped hash must not throw away what the node has called final. A later block
+	// that isn't held may well descend from that.
+	if h := store.Meta(metaFinalized); len(h) == forks.HashSize && !kept(forks.Hash(h)) {
+		final, err := store.Get(forks.Hash(h))
+		_, unknown := store.Get(trusted.Hash)
+		if err == nil && (trusted.Slot <= final.Slot || unknown == nil && !above(trusted.Hash, final.Hash)) {
+			return fmt.Errorf("%w: %s at slot %d; finalized is %s at slot %d",
+				ErrNotDescendant, trusted.Hash, trusted.Slot, final.Hash, final.Slot)
+		}
 	}
 	meta := map[string][]byte{metaSync: {1}, metaPins: keptPins(store.Meta(metaPins), kept)}
 	for _, name := range []string{metaHead, metaFinalized} {
@@ -33,11 +52,7 @@ func Reanchor(cfg Config, trusted forks.Block) error {
 			meta[name] = nil
 		}
 	}
-	err = store.Reanchor(checkpoint.Record{Block: trusted}, meta)
-	if err = errors.Join(err, store.Close()); err != nil {
-		return fmt.Errorf("store in %s: %w", cfg.Dir, err)
-	}
-	return nil
+	return store.Reanchor(checkpoint.Record{Block: trusted}, meta)
 }
 
 // keptPins gives the pins of blocks that stay.

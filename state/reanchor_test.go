@@ -127,6 +127,38 @@ func TestReanchorRefuses(t *testing.T) {
 	n.wantComplete()
 }
 
+// What the node has called final isn't thrown away for a block beside it, whose hash may
+// be mistyped.
+func TestReanchorKeepsFinality(t *testing.T) {
+	_, n := grown(t, engines[0])
+	if _, err := n.Finalize(context.Background(), hash("dian")); err != nil {
+		t.Fatal(err)
+	}
+	all := n.names()
+	beside := n.trusted("dian")
+	beside.Hash = hash("mistyped")
+	late := n.trusted("claire") // on a fork that lost
+	for _, b := range []forks.Block{beside, late} {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := state.Reanchor(n.cfg, b); !errors.Is(err, state.ErrNotDescendant) {
+			t.Errorf("block %s: %v", nameOf(b.Hash), err)
+		}
+		acc, err := state.Open(n.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Accessor = acc
+		if got := n.names(); got != all || n.Anchor().Hash != hash("alfred") {
+			t.Fatalf("blocks are %s, the anchor is %s", got, nameOf(n.Anchor().Hash))
+		}
+	}
+	if err := n.reanchor("elly"); err != nil {
+		t.Errorf("a descendant of the finalized block: %v", err)
+	}
+}
+
 // Whatever call to the disk fails, the store opens, and grows from one of the two.
 func TestReanchorLadder(t *testing.T) {
 	const name, want = "chase", "chase dian elly"

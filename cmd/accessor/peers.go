@@ -208,28 +208,41 @@ const (
 // until the service ends.
 func (s *service) follow(acc *state.Accessor) {
 	d := &s.config.DA
-	ctx := s.ending
-	const first, longest = time.Second, time.Minute
-	if d.Fill && (acc.Syncing() || s.config.Trust != "") {
-		opts := state.SyncOptions{CatchUp: len(d.Peers) > 0, Fill: s.config.Fill()}
-		opts.Fill.Progress = s.fillLogger()
-		for wait := first; ; wait = min(2*wait, longest) {
-			blocks := 0
-			opts.Imported = func(state.Result) { blocks++ }
-			err := acc.Sync(ctx, opts)
-			if err == nil {
-				s.log.Info("caught up with peers", zap.Int("blocks", blocks), block("head", acc.Head()))
-				break
-			}
-			if !pause(ctx, wait) {
-				return
-			}
-			s.log.Warn("catch up with peers", zap.Int("blocks", blocks), zap.Error(err))
+	if d.Fill && (acc.Syncing() || s.config.Trust != "") && !s.sync(acc) {
+		return
+	}
+	for d.Follow && pause(s.ending, followEvery) {
+		if _, err := acc.CatchUp(s.ending, nil); err != nil && s.ending.Err() == nil {
+			s.log.Warn("follow peers", zap.Error(err))
 		}
 	}
-	for d.Follow && pause(ctx, followEvery) {
-		if _, err := acc.CatchUp(ctx, nil); err != nil && ctx.Err() == nil {
-			s.log.Warn("follow peers", zap.Error(err))
+}
+
+// sync fetches the state, then the blocks since, and tries again until it has them. It is
+// false where the service ends first.
+func (s *service) sync(acc *state.Accessor) bool {
+	const first, longest = time.Second, time.Minute
+	opts := state.SyncOptions{Fill: s.config.Fill()}
+	opts.Fill.Progress = s.fillLogger()
+	for wait := first; ; wait = min(2*wait, longest) {
+		blocks := 0
+		opts.Imported = func(state.Result) { blocks++ }
+		// Blocks are taken from listed peers alone, whom a SIGHUP may bring at any time.
+		opts.CatchUp = len(s.current.Load().DA.Peers) > 0
+		err := acc.Sync(s.ending, opts)
+		switch {
+		case s.ending.Err() != nil:
+			return false
+		case err != nil:
+			s.log.Warn("catch up with peers", zap.Int("blocks", blocks), zap.Error(err))
+		case opts.CatchUp:
+			s.log.Info("caught up with peers", zap.Int("blocks", blocks), block("head", acc.Head()))
+			return true
+		default:
+			wait = first
+		}
+		if !pause(s.ending, wait) {
+			return false
 		}
 	}
 }

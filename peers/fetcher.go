@@ -36,13 +36,12 @@ func (f *Fetcher) FetchKeys(ctx context.Context, at forks.Block, keys [][merkle.
 		return nil, da.ErrNoPeers
 	}
 	p, err := node.FetchKeys(ctx, at, keys)
-	err = nobody(err)
 	if len(keys) < 2 || !errors.Is(err, da.ErrTooLarge) {
-		return p, err
+		return p, nobody(err)
 	}
 	all := parts{nodes: make(map[forks.Hash]merkle.Node), values: make(map[[merkle.KeySize]byte][]byte)}
 	if err := all.fetch(ctx, node, at, keys); err != nil {
-		return nil, err
+		return nil, nobody(err)
 	}
 	return merkle.SparseProve(&all, at.Root, keys, all.value)
 }

@@ -121,10 +121,16 @@ func openTrusted(cfg state.Config, trust string) (acc *state.Accessor, what stri
 
 // reanchor opens a partial store again, as one that grows from a later block.
 func reanchor(acc *state.Accessor, cfg state.Config, trusted forks.Block) (*state.Accessor, error) {
-	if err := acc.Close(); err != nil {
+	// Whatever happens on the way, what it grew from first isn't taken for what it grows
+	// from: see checkOrigin.
+	err := acc.Store().SetMeta(metaOrigin, nil)
+	if err = errors.Join(err, acc.Close()); err != nil {
 		return nil, err
 	}
-	if err := state.Reanchor(cfg, trusted); err != nil {
+	err = state.Reanchor(cfg, trusted)
+	if errors.Is(err, state.ErrNotDescendant) || errors.Is(err, checkpoint.ErrConflict) {
+		return nil, usageError("--trust: %w; is that the right block? If so, leave %s and make a new store of it", err, cfg.Dir)
+	} else if err != nil {
 		return nil, err
 	}
 	return state.Open(cfg)

@@ -352,6 +352,32 @@ func TestBlocksKeepSiblingsTogether(t *testing.T) {
 	}
 }
 
+// Of siblings that are too much for one answer the one that leads to the head is given,
+// and not much more is read of the others.
+func TestBlocksOfManySiblings(t *testing.T) {
+	c := newChain(t, options)
+	old := c.sidecar(t, false, 0, nil)
+	src := NewSource(old.Accessor, nil)
+	large := bytes.Repeat([]byte{1}, da.MaxItem/2+1<<20)
+	for i := range 3 {
+		b := &state.Block{Hash: forks.Hash{byte(i + 1)}, Parent: c.anchor.Hash, Slot: c.anchor.Slot + 1,
+			Puts: []state.Pair{{Key: make([]byte, merkle.KeySize), Value: large[i:]}}}
+		if _, err := old.Import(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		want := forks.Hash{byte(i + 1)}
+		if err := old.SetHead(want); err != nil {
+			t.Fatal(err)
+		}
+		list, err := src.Blocks(t.Context(), c.anchor.Hash, da.MaxAnswer)
+		if err != nil || len(list) != 1 || list[0].Hash != want {
+			t.Errorf("head is %s: %d blocks, %v", want, len(list), err)
+		}
+	}
+}
+
 // Values that don't fit into one answer together are fetched in parts.
 func TestLargeValues(t *testing.T) {
 	c := newChain(t, options)

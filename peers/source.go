@@ -107,7 +107,8 @@ const (
 )
 
 // Blocks implements da.Source. Siblings are given together or not at all, so that who
-// goes on above the leaves of the answer misses none.
+// goes on above the leaves of the answer misses none. Those right above the block, which
+// may be too much for one answer, begin with the one that leads to the head.
 func (s *Source) Blocks(ctx context.Context, above forks.Hash, most int) ([]da.Block, error) {
 	if !s.acc.Commitment().Rooted() {
 		return nil, fmt.Errorf("%w: %w", da.ErrNotHeld, state.ErrNoTrie)
@@ -143,6 +144,8 @@ func (s *Source) Blocks(ctx context.Context, above forks.Hash, most int) ([]da.B
 			}
 			if size += n; size > most && first > 0 {
 				return out[:first], nil
+			} else if size > da.MaxItem && len(out) > 0 {
+				return out, nil // no answer is as long
 			}
 			out = append(out, b)
 		}
@@ -150,10 +153,13 @@ func (s *Source) Blocks(ctx context.Context, above forks.Hash, most int) ([]da.B
 	return out, nil
 }
 
-// below gives a block's descendants, siblings together, parents before children.
+// below gives a block's descendants, siblings together, parents before children. Of its
+// children the one that leads to the head comes first.
 func (s *Source) below(above forks.Hash) (families [][]forks.Block, known bool) {
+	head := s.acc.Head().Hash
 	s.acc.ReadTree(func(t *forks.Tree) {
-		_, known = t.Get(above)
+		var from forks.Block
+		from, known = t.Get(above)
 		count := 0
 		for queue := []forks.Hash{above}; len(queue) > 0 && count < mostBlocks; queue = queue[1:] {
 			children := t.Children(queue[0])
@@ -164,6 +170,18 @@ func (s *Source) below(above forks.Hash) (families [][]forks.Block, known bool) 
 			count += len(children)
 			for _, c := range children {
 				queue = append(queue, c.Hash)
+			}
+		}
+		if len(families) == 0 || len(families[0]) == 1 {
+			return
+		}
+		for b := range t.Ancestors(head) {
+			if b.Parent == above {
+				i := slices.Index(families[0], b)
+				families[0] = slices.Insert(slices.Delete(families[0], i, i+1), 0, b)
+			}
+			if b.Parent == above || b.Slot <= from.Slot {
+				return
 			}
 		}
 	})

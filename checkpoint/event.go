@@ -73,9 +73,8 @@ type Event struct {
 	// Time is when it happened, to the millisecond.
 	Time time.Time
 	// Block is the block that is held, is the head, finalized or the anchor now, whose
-	// state is complete, that
-	// walked back, or that wants a locked slot; of the last one, and of a walk-back,
-	// the root is not known.
+	// state is complete, that walked back, or that wants a locked slot; of the last one,
+	// and of a walk-back, the root is not known.
 	Block forks.Block
 	// Old is the head, finalized block or anchor of before; the block from which a
 	// walk-back went on; the one for which a slot was locked, of which only hash and

@@ -82,10 +82,10 @@ type Anchor struct {
 // Accessor owns a store and the fork tree over it. It is safe for concurrent
 // use.
 //
-// Lock order: a slot's lease, a partial store's switching, labels, retaining, the store's building, a view's mu,
-// the store's maintain.mu, then mu, and under it those of pins, drafts and reads and
-// the store's own mu. No I/O under mu, and no callback but ReadTree's. Drafts have locks of their own: see
-// Draft.
+// Lock order: a slot's lease, a partial store's switching, labels, retaining, the store's
+// building, a view's mu, the store's maintain.mu, then mu, and under it those of pins,
+// drafts and reads and the store's own mu. No I/O under mu, and no callback but
+// ReadTree's. Drafts have locks of their own: see Draft.
 type Accessor struct {
 	store      *checkpoint.Store
 	commitment Commitment

@@ -34,8 +34,8 @@ func (t Tier) String() string {
 	return "none"
 }
 
-// AppendGetTier is AppendGet, and says where the answer was found. ctx is for readers
-// who share the view: it says who asks; see GuardReplays.
+// AppendGetTier is AppendGet, and says where the answer was found. ctx says who asks (see
+// GuardReplays), and its end that of waiting for peers.
 func (v *View) AppendGetTier(ctx context.Context, dst, key []byte) (value []byte, present bool, tier Tier, err error) {
 	var ref cache.Ref
 	var ok bool

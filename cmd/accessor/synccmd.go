@@ -73,8 +73,7 @@ func (s *syncing) run(cmd *cobra.Command) error {
 	if err != nil {
 		return configError(err)
 	}
-	switch {
-	case len(c.DA.Peers) == 0:
+	if len(c.DA.Peers) == 0 {
 		return usageError("nobody to ask: give --peer MULTIADDR, or da.peers in the configuration")
 	}
 	c.DA.Enabled = false // it asks only, and for a short time
@@ -187,7 +186,9 @@ func (s *syncing) fillAndCatchUp(ctx context.Context, acc *state.Accessor, fill 
 			bar.set(fmt.Sprintf("%d blocks", blocks), 0, 0)
 		},
 	})
-	if err != nil {
+	if errors.Is(err, state.ErrAhead) {
+		return fmt.Errorf("%w; da.catch_up_blocks and da.catch_up_bytes are the bounds, and a running accessor serve can be told what is final", err)
+	} else if err != nil {
 		return err
 	}
 	bar.done()

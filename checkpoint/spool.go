@@ -345,10 +345,10 @@ func (sp *Spool) Reset() error {
 	}
 	for len(sp.parts) > 0 {
 		p := sp.parts[0] // the first one first: see Begin
-		p.file.Close()
 		if err := sp.files.remove(p.file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return err // it is still in use
 		}
+		p.file.Close()
 		sp.parts = sp.parts[1:]
 	}
 	sp.pairs, sp.bytes = 0, 0

@@ -191,6 +191,29 @@ func TestFillChecksTheRoot(t *testing.T) {
 	n.wantComplete()
 }
 
+// Where what is damaged can't be removed the fill fails, and goes on once it can.
+func TestFillAfterAFailedRemoval(t *testing.T) {
+	_, n := grown(t, engines[0])
+	once := sync.OnceFunc(n.damageSpool)
+	n.hook.set(func(call checkpoint.FileCall) error {
+		switch {
+		case call.Op == "create" && strings.HasPrefix(filepath.Base(call.Path), "full-"):
+			once()
+		case call.Op == "remove" && filepath.Base(filepath.Dir(call.Path)) == "spool":
+			return errFault
+		}
+		return nil
+	})
+	if err := n.Fill(context.Background(), state.FillOptions{}); !errors.Is(err, errFault) {
+		t.Fatal(err)
+	}
+	n.hook.set(nil)
+	if err := n.Fill(context.Background(), state.FillOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.wantComplete()
+}
+
 func TestFillWaitsForPeers(t *testing.T) {
 	_, n := grown(t, engines[0])
 	n.peers.be(gone)

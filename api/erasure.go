@@ -79,10 +79,6 @@ const (
 	shardTakes    = 24
 )
 
-func hashParam(in, name, text string, required bool) param {
-	return param{in: in, name: name, text: text, required: required, schema: textSchema("^(0x)?[0-9a-fA-F]{64}$", 66)}
-}
-
 // erasureRoutes are those of erasure-coded items.
 func (s *Server) erasureRoutes() []route {
 	if s.opts.Erasure == nil {
@@ -163,13 +159,7 @@ func (c *call) shardsParam() (int, error) {
 }
 
 // erasureRoot is the one that the path names.
-func (c *call) erasureRoot() (forks.Hash, error) {
-	h, err := forks.ParseHash(c.r.PathValue("root"))
-	if err != nil {
-		return h, badRequest("not an erasure root: %v", err)
-	}
-	return h, nil
-}
+func (c *call) erasureRoot() (forks.Hash, error) { return c.pathHash("root", "an erasure root") }
 
 // erasureSpec reads the spec, of path and query.
 func (c *call) erasureSpec() (spec ErasureSpec, err error) {
@@ -195,23 +185,6 @@ func (c *call) erasureSpec() (spec ErasureSpec, err error) {
 		}
 	}
 	return spec, nil
-}
-
-// fetched answers with what fetch gives, of so many bytes at most while it is fetched.
-func (c *call) fetched(most int64, fetch func(ctx context.Context) ([]byte, error)) error {
-	memory := c.s.items.stake(c.who(), c.client.May(access.Import))
-	defer memory.end()
-	if err := memory.take(c.r.Context(), most); err != nil {
-		return err
-	}
-	b, err := fetch(c.r.Context())
-	if err != nil {
-		return err
-	}
-	if spare := memory.n - int64(len(b)); spare > 0 {
-		memory.giveBack(spare)
-	}
-	return c.bytes(http.StatusOK, typeBinary, b)
 }
 
 // getBundle is GET /v1/da/erasure/{root}/bundle.

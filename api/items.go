@@ -15,7 +15,7 @@ import (
 // Items are where items (preimages, bundles, segments) are got and kept by their
 // BLAKE2b-256 hash. Its methods are safe for concurrent use, and end with their context.
 type Items interface {
-	// Fetch gives an item: of at most MaxItem bytes, the caller's, and not to be waited
+	// Fetch gives an item: of at most MaxItem bytes, to be read alone, and not to be waited
 	// for for ever. Errors: ErrUnknownItem where nobody has it; state.ErrNotFetched where
 	// it isn't here, and peers can't be asked or don't answer.
 	Fetch(ctx context.Context, hash forks.Hash) ([]byte, error)
@@ -40,10 +40,7 @@ var errItem = errors.New("not the item that was asked for")
 
 // itemRoutes are those of items.
 func (s *Server) itemRoutes() []route {
-	hash := param{
-		in: "path", name: "hash", text: "BLAKE2b-256 of the item, 64 hex digits", required: true,
-		schema: textSchema("^(0x)?[0-9a-fA-F]{64}$", 66),
-	}
+	hash := hashParam("path", "hash", "BLAKE2b-256 of the item, 64 hex digits", true)
 	list := []route{{
 		method: http.MethodGet, path: "/v1/da/{hash}", action: access.ReadItems, noCore: true, serve: (*call).getItem,
 		doc: doc{
@@ -65,18 +62,39 @@ func (s *Server) itemRoutes() []route {
 	return list
 }
 
-// itemHash is the one that the path names.
-func (c *call) itemHash() (forks.Hash, error) {
-	h, err := forks.ParseHash(c.r.PathValue("hash"))
+func hashParam(in, name, text string, required bool) param {
+	return param{in: in, name: name, text: text, required: required, schema: textSchema("^(0x)?[0-9a-fA-F]{64}$", 66)}
+}
+
+// pathHash is a hash that the path names; what says of what.
+func (c *call) pathHash(name, what string) (forks.Hash, error) {
+	h, err := forks.ParseHash(c.r.PathValue(name))
 	if err != nil {
-		return h, badRequest("not an item's hash: %v", err)
+		return h, badRequest("not %s: %v", what, err)
 	}
 	return h, nil
 }
 
+// fetched answers with what fetch gives, which takes so many bytes at most.
+func (c *call) fetched(most int64, fetch func(ctx context.Context) ([]byte, error)) error {
+	memory := c.s.items.stake(c.who(), c.client.May(access.Import))
+	defer memory.end()
+	if err := memory.take(c.r.Context(), most); err != nil {
+		return err
+	}
+	b, err := fetch(c.r.Context())
+	if err != nil {
+		return err
+	}
+	if spare := memory.n - int64(len(b)); spare > 0 {
+		memory.giveBack(spare)
+	}
+	return c.bytes(http.StatusOK, typeBinary, b)
+}
+
 // getItem is GET /v1/da/{hash}.
 func (c *call) getItem() error {
-	h, err := c.itemHash()
+	h, err := c.pathHash("hash", "an item's hash")
 	if err != nil {
 		return err
 	}
@@ -91,27 +109,18 @@ func (c *call) getItem() error {
 	if c.tagged(`"`+h.String()+`"`, "", true) {
 		return nil
 	}
-	memory := c.s.items.stake(c.who(), c.client.May(access.Import))
-	defer memory.end()
-	if err := memory.take(c.r.Context(), MaxItem); err != nil { // its size is known when it is here
-		return err
-	}
-	item, err := items.Fetch(c.r.Context(), h)
-	switch {
-	case err != nil:
-		return err
-	case len(item) > MaxItem || forks.Hash(blake2b.Sum256(item)) != h:
-		return fmt.Errorf("%w: %d bytes for %s", errItem, len(item), h)
-	}
-	if spare := memory.n - int64(len(item)); spare > 0 {
-		memory.giveBack(spare)
-	}
-	return c.bytes(http.StatusOK, typeBinary, item)
+	return c.fetched(MaxItem, func(ctx context.Context) ([]byte, error) { // its size is known when it is here
+		item, err := items.Fetch(ctx, h)
+		if err == nil && (len(item) > MaxItem || forks.Hash(blake2b.Sum256(item)) != h) {
+			err = fmt.Errorf("%w: %d bytes for %s", errItem, len(item), h)
+		}
+		return item, err
+	})
 }
 
 // putItem is PUT /v1/da/{hash}.
 func (c *call) putItem() error {
-	h, err := c.itemHash()
+	h, err := c.pathHash("hash", "an item's hash")
 	if err != nil {
 		return err
 	}

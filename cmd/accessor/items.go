@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,7 @@ func (i itemSource) Fetch(ctx context.Context, hash forks.Hash) ([]byte, error) 
 		return nil, fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
 	}
 	item, err := p.FetchItem(ctx, hash)
-	return bytes.Clone(item), fetchError(err) // others have been given the same one
+	return item, fetchError(err)
 }
 
 // Put implements api.Items.

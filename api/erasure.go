@@ -215,7 +215,10 @@ func (c *call) getSegment() error {
 	if err != nil {
 		return err
 	}
-	if !c.query.Has("segments_root") {
+	switch {
+	case spec.Segments == 0:
+		return badRequest("the spec has no segments: segments says how many")
+	case spec.SegmentsRoot == forks.Hash{}:
 		return badRequest("a segment is checked against segments_root, which is not given")
 	}
 	i, err := exactParam("segment", c.r.PathValue("i"), spec.Segments-1)

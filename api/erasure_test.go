@@ -150,6 +150,8 @@ func TestErasureRefusals(t *testing.T) {
 		{"GET " + root + "/segments/-1" + good, "", nil, 400, "bad-request"},
 		{"GET " + root + "/segments/0?shards=6&bundle_length=6", "", nil, 400, "bad-request"},
 		{"GET " + root + "/segments/0?shards=6&bundle_length=6&segments=1", "", nil, 400, "bad-request"},
+		{"GET " + root + "/segments/0?shards=6&bundle_length=6&segments=1&segments_root=", "", nil, 400, "bad-request"},
+		{"GET " + root + "/segments/0?shards=6&bundle_length=6&segments=1&segments_root=" + forks.Hash{}.String(), "", nil, 400, "bad-request"},
 		{"GET " + root + "/segments/0" + good, "", []string{"Accept: text/html"}, 406, "not-acceptable"},
 		{"GET " + root + "/shards/1023", "", nil, 400, "bad-request"},
 		{"GET " + root + "/shards/x", "", nil, 400, "bad-request"},
@@ -188,6 +190,15 @@ func TestErasureRefusals(t *testing.T) {
 	}
 	if !reflect.DeepEqual(*w, works{}) {
 		t.Errorf("somebody was asked: %+v", w)
+	}
+}
+
+// TestNoSegments: whoever asks for a segment of none is told that.
+func TestNoSegments(t *testing.T) {
+	s := newServer(t, api.Options{Erasure: &works{}})
+	head := "GET /v1/da/erasure/" + hash("root").String() + "/segments/0?shards=6&bundle_length=6&segments_root=" + hash("root").String()
+	if p := s.do(head, nil).problem(400, "bad-request"); !strings.Contains(p.Detail, "no segments") {
+		t.Error(p.Detail)
 	}
 }
 

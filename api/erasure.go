@@ -200,7 +200,8 @@ func (c *call) getBundle() error {
 	if c.tagged(`"`+spec.ErasureRoot.String()+`"`, "", true) {
 		return nil
 	}
-	return c.fetched(MaxItem, func(ctx context.Context) ([]byte, error) {
+	// The bundle, its shards, and a shard that is kept here, which is read whole.
+	return c.fetched(2*int64(spec.BundleLength)+MaxItem, func(ctx context.Context) ([]byte, error) {
 		b, err := c.s.opts.Erasure.Bundle(ctx, spec)
 		if err == nil && (len(b) != spec.BundleLength || spec.BundleHash != (forks.Hash{}) && forks.Hash(blake2b.Sum256(b)) != spec.BundleHash) {
 			err = fmt.Errorf("%w: %d bytes for the bundle of %s", errItem, len(b), spec.ErasureRoot)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/crypto/blake2b"
@@ -200,6 +202,48 @@ func TestNoSegments(t *testing.T) {
 	if p := s.do(head, nil).problem(400, "bad-request"); !strings.Contains(p.Detail, "no segments") {
 		t.Error(p.Detail)
 	}
+}
+
+// slowWorks puts a bundle together when a test says so.
+type slowWorks struct {
+	works
+	asked, answer chan struct{}
+}
+
+func (w *slowWorks) Bundle(ctx context.Context, _ api.ErasureSpec) ([]byte, error) {
+	select {
+	case w.asked <- struct{}{}:
+		<-w.answer
+	case <-ctx.Done():
+	}
+	return nil, api.ErrUnknownItem
+}
+
+// TestBundlesTakeMemory: what bundles are put together from counts as well, so that one
+// client's large ones leave room for others'.
+func TestBundlesTakeMemory(t *testing.T) {
+	slow := &slowWorks{asked: make(chan struct{}), answer: make(chan struct{})}
+	s := newServer(t, api.Options{Erasure: slow})
+	s.doc = nil
+	head := "GET /v1/da/erasure/" + hash("root").String() + "/bundle?shards=6&bundle_length="
+	var done sync.WaitGroup
+	first := *s
+	first.roles = access.Of(access.Auditing)
+	for _, length := range []int{api.MaxItem, 0} {
+		done.Go(func() { first.within(t.Context(), head+strconv.Itoa(length)) })
+		<-slow.asked
+	}
+	short, end := context.WithTimeout(t.Context(), 1)
+	defer end()
+	if w := first.within(short, head+"1"); w.Code != 503 || !strings.Contains(w.Body.String(), `"busy"`) {
+		t.Errorf("more than a client's share: %d, %s", w.Code, w.Body)
+	}
+	second := first
+	second.uid = 1
+	done.Go(func() { second.within(t.Context(), head+strconv.Itoa(api.MaxItem)) })
+	<-slow.asked
+	close(slow.answer)
+	done.Wait()
 }
 
 // TestErasureThatFails: each failure has its kind, and what isn't what was asked for is

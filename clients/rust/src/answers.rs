@@ -272,6 +272,8 @@ answers! {
         done: u64,
         /// How many it has about; 0 while that can't be said.
         of: u64,
+        /// Whether peers don't have that state any more: a later block has to be trusted; `None` where they may.
+        anchor_gone: Option<bool>,
     }
     /// What store, tree and drafts are like.
     Status {

@@ -276,6 +276,7 @@ class Fill:
 
     done: int  #: pairs of the anchor's state that are there
     of: int  #: how many it has about; 0 while that can't be said
+    anchor_gone: bool = False  #: peers don't have that state any more: a later block has to be trusted
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ var (
 	ErrPartial = checkpoint.ErrPartial
 	// ErrNotFetched: what is missing of a partial state could not be had from peers. It
 	// says nothing of whether a key is there.
-	ErrNotFetched = errors.New("what is missing of the state could not be had from peers")
+	ErrNotFetched = errors.New("what is missing here could not be had from peers")
 
 	// ErrNobodyHas: all peers say that they haven't got it.
 	ErrNobodyHas = errors.New("no peer has it")

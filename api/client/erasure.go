@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -98,29 +99,43 @@ func (c *Client) Shard(ctx context.Context, root Hash, index int) (sh ErasureSha
 	if err != nil {
 		return sh, err
 	}
+	if sh, err = ParseErasureShard(b); err != nil {
+		return sh, badAnswer("%v", err)
+	}
+	return sh, nil
+}
+
+// ParseErasureShard reads what Bytes gives. The shard is parts of b.
+func ParseErasureShard(b []byte) (sh ErasureShard, err error) {
 	for _, into := range []*[]byte{&sh.Bundle, &sh.Segments, &sh.Justification} {
 		if len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) > uint64(len(b)-4) {
-			return ErasureShard{}, badAnswer("a shard that is cut short")
+			return ErasureShard{}, errors.New("a shard that is cut short, or none")
 		}
 		end := 4 + int(binary.LittleEndian.Uint32(b))
 		*into, b = b[4:end:end], b[end:]
 	}
 	if len(b) > 0 {
-		return ErasureShard{}, badAnswer("%d bytes behind a shard", len(b))
+		return ErasureShard{}, fmt.Errorf("%d bytes behind a shard", len(b))
 	}
 	return sh, nil
+}
+
+// Bytes gives the shard as calls and files have it: its three parts, each with its length
+// in front.
+func (sh ErasureShard) Bytes() []byte {
+	b := make([]byte, 0, 3*4+len(sh.Bundle)+len(sh.Segments)+len(sh.Justification))
+	for _, part := range [][]byte{sh.Bundle, sh.Segments, sh.Justification} {
+		b = appendMessage(b, part)
+	}
+	return b
 }
 
 // PutShard has the sidecar check a shard, and keep it for its readers and peers: when it
 // returns, the shard is on the sidecar's disk. Errors: ErrBadBody where it doesn't lead to
 // the erasure root; ErrOutOfSpace; among others.
 func (c *Client) PutShard(ctx context.Context, spec ErasureSpec, index int, sh ErasureShard) error {
-	var body []byte
-	for _, message := range [][]byte{sh.Bundle, sh.Segments, sh.Justification} {
-		body = appendMessage(body, message)
-	}
 	path := spec.path("shards/"+strconv.Itoa(index)) + spec.query()
-	return c.done(ctx, &request{method: "PUT", path: path, media: typeBinary, body: body})
+	return c.done(ctx, &request{method: "PUT", path: path, media: typeBinary, body: sh.Bytes()})
 }
 
 func appendMessage(b, message []byte) []byte {

@@ -126,3 +126,18 @@ func FuzzTexts(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseErasureShard: what is read as a shard is written as it was.
+func FuzzParseErasureShard(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{9, 0, 0, 0, 1})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3})
+	whole := ErasureShard{Bundle: []byte{1, 2}, Justification: []byte{3}}.Bytes()
+	f.Add(whole)
+	f.Add(append(whole, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := ParseErasureShard(b); err == nil && !bytes.Equal(s.Bytes(), b) {
+			t.Errorf("%x is read as %+v", b, s)
+		}
+	})
+}

@@ -85,12 +85,12 @@ func (c *daCommand) give(b []byte, described map[string]any) error {
 func newDAGet(e *env) *cobra.Command {
 	c := &daCommand{}
 	cmd := &cobra.Command{
-		Use: "get HASH [-o FILE]", Short: "Print an item, from the sidecar's store or its peers",
+		Use: "get HASH", Short: "Print an item, from the sidecar's store or its peers",
 		Long: `Prints the bytes of an item, whose hash is checked. Exit status 1 where nobody who could
 be asked has it, 3 where the sidecar's peers could not be asked: then it may exist.`,
 		Args: arguments(cobra.ExactArgs(1)), Example: "  accessor da get $HASH -o preimage\n  accessor da get --json $HASH",
 	}
-	c.getting(e, cmd, func(ctx context.Context, cl *client.Client, args []string) error {
+	return c.getting(e, cmd, func(ctx context.Context, cl *client.Client, args []string) error {
 		hash, err := forks.ParseHash(args[0])
 		if err != nil {
 			return usageError("not an item's hash: %w", err)
@@ -101,8 +101,6 @@ be asked has it, 3 where the sidecar's peers could not be asked: then it may exi
 		}
 		return c.give(item, map[string]any{"hash": hash, "item": hex.EncodeToString(item)})
 	})
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	return cmd
 }
 
 func newDAPut(e *env) *cobra.Command {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -219,7 +218,7 @@ it does that. Exit status 1 where the sidecar doesn't keep it.`,
 		if err != nil {
 			return err
 		}
-		return c.give(appendShard(s), map[string]any{
+		return c.give(s.Bytes(), map[string]any{
 			"index": index, "bundle": hex.EncodeToString(s.Bundle), "segments": hex.EncodeToString(s.Segments),
 			"justification": hex.EncodeToString(s.Justification),
 		})
@@ -244,7 +243,7 @@ the shard of that index, 3 where there is no room.`,
 		if err != nil {
 			return err
 		}
-		shard, err := parseShard(text)
+		shard, err := client.ParseErasureShard(text)
 		if err != nil {
 			return &exitError{exitInput, fmt.Errorf("%s: %w", args[2], err)}
 		}
@@ -256,27 +255,4 @@ the shard of that index, 3 where there is no room.`,
 		}
 		return nil
 	})
-}
-
-// appendShard gives the bytes of a shard's file.
-func appendShard(s client.ErasureShard) (b []byte) {
-	for _, part := range [][]byte{s.Bundle, s.Segments, s.Justification} {
-		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
-	}
-	return b
-}
-
-// parseShard reads a shard's file.
-func parseShard(b []byte) (s client.ErasureShard, err error) {
-	for _, part := range []*[]byte{&s.Bundle, &s.Segments, &s.Justification} {
-		if len(b) < 4 || uint64(binary.LittleEndian.Uint32(b)) > uint64(len(b)-4) {
-			return s, errors.New("a shard that is cut short, or none")
-		}
-		end := 4 + int(binary.LittleEndian.Uint32(b))
-		*part, b = b[4:end], b[end:]
-	}
-	if len(b) > 0 {
-		return s, fmt.Errorf("%d bytes behind a shard", len(b))
-	}
-	return s, nil
 }

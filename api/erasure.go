@@ -36,7 +36,7 @@ type ErasureShard struct {
 
 // Erasure encodes work packages, keeps shards of them, and puts bundles and segments
 // together from shards kept here and peers'. Its methods are safe for concurrent use, and
-// those with a context end with that. What it gives is read alone.
+// those that ask peers end with their context. What it gives is read alone.
 type Erasure interface {
 	// Encode encodes a bundle and its exported segments, which are one after another, for
 	// 6 or 1,023 holders, and keeps the shards with these indices. Errors: as of PutShard;
@@ -193,15 +193,8 @@ func (c *call) getBundle() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.accepts(typeBinary); err != nil {
-		return err
-	}
-	c.tier = "items"
-	if c.tagged(`"`+spec.ErasureRoot.String()+`"`, "", true) {
-		return nil
-	}
 	// The bundle, its shards, and a shard that is kept here, which is read whole.
-	return c.fetched(2*int64(spec.BundleLength)+MaxItem, func(ctx context.Context) ([]byte, error) {
+	return c.fetched(spec.ErasureRoot.String(), 2*int64(spec.BundleLength)+MaxItem, func(ctx context.Context) ([]byte, error) {
 		b, err := c.s.opts.Erasure.Bundle(ctx, spec)
 		if err == nil && (len(b) != spec.BundleLength || spec.BundleHash != (forks.Hash{}) && forks.Hash(blake2b.Sum256(b)) != spec.BundleHash) {
 			err = fmt.Errorf("%w: %d bytes for the bundle of %s", errItem, len(b), spec.ErasureRoot)
@@ -226,14 +219,7 @@ func (c *call) getSegment() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.accepts(typeBinary); err != nil {
-		return err
-	}
-	c.tier = "items"
-	if c.tagged(`"`+spec.ErasureRoot.String()+`"`, "", true) {
-		return nil
-	}
-	return c.fetched(MaxItem, func(ctx context.Context) ([]byte, error) { // a shard that is kept is read whole
+	return c.fetched(spec.ErasureRoot.String(), MaxItem, func(ctx context.Context) ([]byte, error) { // a shard that is kept is read whole
 		b, err := c.s.opts.Erasure.Segment(ctx, spec, i)
 		if err == nil && len(b) != segmentSize {
 			err = fmt.Errorf("%w: %d bytes for a segment of %s", errItem, len(b), spec.ErasureRoot)
@@ -252,11 +238,7 @@ func (c *call) getShard() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.accepts(typeBinary); err != nil {
-		return err
-	}
-	c.tier = "items"
-	return c.fetched(2*maxShard, func(context.Context) ([]byte, error) {
+	return c.fetched("", 2*maxShard, func(context.Context) ([]byte, error) {
 		sh, err := c.s.opts.Erasure.Shard(root, i)
 		if err != nil {
 			return nil, err

@@ -75,8 +75,16 @@ func (c *call) pathHash(name, what string) (forks.Hash, error) {
 	return h, nil
 }
 
-// fetched answers with what fetch gives, which takes so many bytes at most.
-func (c *call) fetched(most int64, fetch func(ctx context.Context) ([]byte, error)) error {
+// fetched answers with the bytes that fetch gives, which takes so much memory at most. With
+// a tag they never change.
+func (c *call) fetched(tag string, most int64, fetch func(ctx context.Context) ([]byte, error)) error {
+	if _, err := c.accepts(typeBinary); err != nil {
+		return err
+	}
+	c.tier = "items"
+	if tag != "" && c.tagged(`"`+tag+`"`, "", true) {
+		return nil
+	}
 	memory := c.s.items.stake(c.who(), c.client.May(access.Import))
 	defer memory.end()
 	if err := memory.take(c.r.Context(), most); err != nil {
@@ -98,18 +106,11 @@ func (c *call) getItem() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.accepts(typeBinary); err != nil {
-		return err
-	}
 	items := c.s.opts.Items
 	if items == nil {
 		return newFault("not-fetched", "this sidecar keeps no items, and has no peers to ask for them")
 	}
-	c.tier = "items"
-	if c.tagged(`"`+h.String()+`"`, "", true) {
-		return nil
-	}
-	return c.fetched(MaxItem, func(ctx context.Context) ([]byte, error) { // its size is known when it is here
+	return c.fetched(h.String(), MaxItem, func(ctx context.Context) ([]byte, error) { // its size is known when it is here
 		item, err := items.Fetch(ctx, h)
 		if err == nil && (len(item) > MaxItem || forks.Hash(blake2b.Sum256(item)) != h) {
 			err = fmt.Errorf("%w: %d bytes for %s", errItem, len(item), h)

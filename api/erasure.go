@@ -193,8 +193,12 @@ func (c *call) getBundle() error {
 	if err != nil {
 		return err
 	}
+	tag := "" // without its hash, shards of a wrong encoder may give another one next time
+	if spec.BundleHash != (forks.Hash{}) {
+		tag = spec.ErasureRoot.String()
+	}
 	// The bundle, its shards, and a shard that is kept here, which is read whole.
-	return c.fetched(spec.ErasureRoot.String(), 2*int64(spec.BundleLength)+MaxItem, func(ctx context.Context) ([]byte, error) {
+	return c.fetched(tag, 2*int64(spec.BundleLength)+MaxItem, func(ctx context.Context) ([]byte, error) {
 		b, err := c.s.opts.Erasure.Bundle(ctx, spec)
 		if err == nil && (len(b) != spec.BundleLength || spec.BundleHash != (forks.Hash{}) && forks.Hash(blake2b.Sum256(b)) != spec.BundleHash) {
 			err = fmt.Errorf("%w: %d bytes for the bundle of %s", errItem, len(b), spec.ErasureRoot)

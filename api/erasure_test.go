@@ -105,7 +105,10 @@ func TestErasure(t *testing.T) {
 		t.Errorf("%q, %+v, %v", a.Body, w.spec, a.Header())
 	}
 	s.do("GET "+root+"/bundle"+query, nil, "If-None-Match: "+a.Header().Get("Etag")).is(304)
-	s.do("GET "+root+"/bundle?shards=1023&bundle_length=6", nil).is(200)
+	unchecked := s.do("GET "+root+"/bundle?shards=1023&bundle_length=6", nil, "If-None-Match: "+a.Header().Get("Etag")).is(200)
+	if unchecked.Header().Get("Etag") != "" || unchecked.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("whether it is the bundle nobody knows: %v", unchecked.Header())
+	}
 	if w.spec != (api.ErasureSpec{ErasureRoot: hash("root"), Shards: 1023, BundleLength: 6}) {
 		t.Errorf("%+v", w.spec)
 	}

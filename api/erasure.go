@@ -85,7 +85,9 @@ func (s *Server) erasureRoutes() []route {
 		return nil
 	}
 	root := hashParam("path", "root", "erasure root, 64 hex digits", true)
-	index := param{in: "path", name: "i", text: "index, from 0", required: true, schema: intSchema(0, maxSegments-1)}
+	index := func(below int) param {
+		return param{in: "path", name: "i", text: "index, from 0", required: true, schema: intSchema(0, below-1)}
+	}
 	shards := queryParam("shards", "of the code: 6 or 1023", intSchema(6, maxShards))
 	shards.required = true
 	length := queryParam("bundle_length", "bytes of the bundle", intSchema(0, MaxItem))
@@ -121,14 +123,14 @@ func (s *Server) erasureRoutes() []route {
 		read("getBundle", "/v1/da/erasure/{root}/bundle", "A work bundle, put together from shards",
 			"They come from here, then from peers, and each is checked against the erasure root.", (*call).getBundle, spec),
 		read("getSegment", "/v1/da/erasure/{root}/segments/{i}", "An exported segment, put together from shards",
-			"As a bundle; and it is checked by its page of proofs against segments_root.", (*call).getSegment, append(slices.Clip(spec), index)),
+			"As a bundle; and it is checked by its page of proofs against segments_root.", (*call).getSegment, append(slices.Clip(spec), index(maxSegments))),
 		read("getShard", "/v1/da/erasure/{root}/shards/{i}", "A shard that is kept here",
 			"Three messages, each with its length in front (u32, little-endian): the shard of the bundle, those of all segments, the justification (CE 137).",
-			(*call).getShard, []param{root, index}),
+			(*call).getShard, []param{root, index(maxShards)}),
 		{
 			method: http.MethodPut, path: "/v1/da/erasure/{root}/shards/{i}", action: access.PutItem, noCore: true, serve: (*call).putShard,
 			doc: doc{
-				id: "putShard", tag: "items", summary: "Keep a shard, for readers here and for peers", params: append(slices.Clip(spec), index),
+				id: "putShard", tag: "items", summary: "Keep a shard, for readers here and for peers", params: append(slices.Clip(spec), index(maxShards)),
 				text:    "The body is as the answer of GET. It is checked against the erasure root, and on the disk when it is answered.",
 				body:    octets,
 				answers: []answer{{status: http.StatusNoContent}},

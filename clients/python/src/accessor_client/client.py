@@ -45,10 +45,10 @@ class Client(Pool):
     """A client of ``accessor serve``; threads may share it.
 
     ``address`` is unix:///path, a socket's path, or http://host:port. ``timeout`` is in
-    seconds, for each call as a whole; None is for ever. A sidecar whose state is partial asks
-    its peers for 30 s. ``token`` gives the token of a request over TCP: ``signer`` makes such a
-    function. Every call may raise an AccessorError: the server's, by its kind, or
-    ConnectionFailed, Deadline, BadAnswer.
+    seconds, for each call as a whole; None is for ever. A sidecar that lacks something asks
+    its peers, for state 10 s as a rule, for items 30 s. ``token`` gives the token of a request
+    over TCP: ``signer`` makes such a function. Every call may raise an AccessorError: the
+    server's, by its kind, or ConnectionFailed, Deadline, BadAnswer.
     """
 
     def __enter__(self) -> Client:

@@ -36,11 +36,12 @@ type ErasureShard struct {
 
 // Erasure encodes work packages, keeps shards of them, and puts bundles and segments
 // together from shards kept here and peers'. Its methods are safe for concurrent use, and
-// those that ask peers end with their context. What it gives is read alone.
+// those that ask peers end with their context. What it gives is read alone. Beside the
+// errors that they name is ErrNoStore.
 type Erasure interface {
 	// Encode encodes a bundle and its exported segments, which are one after another, for
-	// 6 or 1,023 holders, and keeps the shards with these indices. Errors: as of PutShard;
-	// none is kept then.
+	// 6 or 1,023 holders, and keeps the shards with these indices, unless the context has
+	// ended meanwhile. Errors: as of PutShard; none is kept then.
 	Encode(ctx context.Context, shards int, bundle, segments []byte, keep []int) (ErasureSpec, error)
 	// Bundle gives the bundle. Its hash is checked unless it is zero. Errors:
 	// ErrUnknownItem where all together have too few shards; state.ErrNotFetched where

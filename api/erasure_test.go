@@ -266,6 +266,7 @@ func TestErasureThatFails(t *testing.T) {
 		{state.ErrNotFetched, 503, "not-fetched", false},
 		{fmt.Errorf("%w: %w", state.ErrNotFetched, context.DeadlineExceeded), 503, "not-fetched", false},
 		{api.ErrEncoding, 422, "bad-encoding", false},
+		{api.ErrNoStore, 503, "no-store", false},
 		{errors.New("secret of the disk"), 500, "internal", false},
 		{state.ErrNoSpace, 507, "out-of-space", true},
 		{api.ErrWrongShard, 400, "bad-body", true},

@@ -14,6 +14,7 @@ import (
 
 // Items are where items (preimages, bundles, segments) are got and kept by their
 // BLAKE2b-256 hash. Its methods are safe for concurrent use, and end with their context.
+// Beside the errors that they name is ErrNoStore.
 type Items interface {
 	// Fetch gives an item: of at most MaxItem bytes, to be read alone, and not to be waited
 	// for for ever. Errors: ErrUnknownItem where nobody has it; state.ErrNotFetched where
@@ -32,8 +33,12 @@ const MaxItem = 16 << 20
 // peers may be slow, and nobody's reads of states wait for them.
 const itemsAtOnce = 16
 
-// ErrUnknownItem: nobody who could be asked has the item.
-var ErrUnknownItem = errors.New("nobody who could be asked has the item")
+var (
+	// ErrUnknownItem: nobody who could be asked has the item.
+	ErrUnknownItem = errors.New("nobody who could be asked has the item")
+	// ErrNoStore: items are kept beside a store, and there is none yet.
+	ErrNoStore = errors.New("the store is empty")
+)
 
 // errItem: Items gave what it should not.
 var errItem = errors.New("not the item that was asked for")

@@ -125,6 +125,7 @@ func TestItemsThatFail(t *testing.T) {
 		{fmt.Errorf("%w: %w", state.ErrNotFetched, api.ErrUnknownItem), "not-fetched", "not-fetched", 503, 503},
 		{fmt.Errorf("%w: %w", state.ErrNotFetched, state.ErrUnknownBlock), "not-fetched", "not-fetched", 503, 503},
 		{errors.New("secret of the disk"), "internal", "internal", 500, 500},
+		{api.ErrNoStore, "no-store", "no-store", 503, 503},
 		{state.ErrTooLarge, "too-large", "too-large", 413, 413},
 		{state.ErrNoSpace, "out-of-space", "out-of-space", 507, 507},
 	} {

@@ -162,6 +162,7 @@ var kindOf = []struct {
 	kind string
 }{
 	{state.ErrNotFetched, "not-fetched"}, // whatever peers said beside
+	{ErrNoStore, "no-store"},
 	{ErrUnknownItem, "unknown-item"},
 	{ErrEncoding, "bad-encoding"},
 	{ErrWrongShard, "bad-body"},

@@ -26,6 +26,15 @@ func (s *service) whoAmong() api.Peers {
 	return api.Peers{ID: p.ID(), Addresses: p.addresses()}
 }
 
+// peering gives the node. Error: api.ErrNoStore where there is none yet.
+func (s *service) peering() (*peering, error) {
+	p := s.node.Load()
+	if p == nil {
+		return nil, api.ErrNoStore
+	}
+	return p, nil
+}
+
 // itemSource gives the API items: those kept here, and peers'. Without an anchor yet
 // there is no node, and none of them.
 type itemSource struct{ s *service }
@@ -34,9 +43,9 @@ var _ api.Items = itemSource{}
 
 // Fetch implements api.Items.
 func (i itemSource) Fetch(ctx context.Context, hash forks.Hash) ([]byte, error) {
-	p := i.s.node.Load()
-	if p == nil {
-		return nil, fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
+	p, err := i.s.peering()
+	if err != nil {
+		return nil, err
 	}
 	item, err := p.FetchItem(ctx, hash)
 	return item, fetchError(err)
@@ -44,14 +53,14 @@ func (i itemSource) Fetch(ctx context.Context, hash forks.Hash) ([]byte, error) 
 
 // Put implements api.Items.
 func (i itemSource) Put(_ context.Context, hash forks.Hash, item []byte) error {
-	p := i.s.node.Load()
-	switch {
-	case p == nil:
-		return fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
-	case p.items == nil:
+	p, err := i.s.peering()
+	if err != nil {
+		return err
+	}
+	if p.items == nil {
 		return fmt.Errorf("%w: no items are kept here (da.items_budget)", state.ErrTooLarge)
 	}
-	err := p.items.Put(hash, item)
+	err = p.items.Put(hash, item)
 	switch {
 	case errors.Is(err, items.ErrBudget):
 		return fmt.Errorf("%w: %w", state.ErrTooLarge, err)
@@ -66,15 +75,6 @@ type erasureSource struct{ s *service }
 
 var _ api.Erasure = erasureSource{}
 
-// node gives the node. Error: state.ErrNotFetched where there is none yet.
-func (e erasureSource) node() (*peering, error) {
-	p := e.s.node.Load()
-	if p == nil {
-		return nil, fmt.Errorf("%w: there is no store yet", state.ErrNotFetched)
-	}
-	return p, nil
-}
-
 func specOf(s api.ErasureSpec) da.Spec {
 	return da.Spec{
 		Root: s.ErasureRoot, Shards: s.Shards, Length: s.BundleLength, Hash: s.BundleHash,
@@ -83,14 +83,20 @@ func specOf(s api.ErasureSpec) da.Spec {
 }
 
 // Encode implements api.Erasure.
-func (e erasureSource) Encode(_ context.Context, n int, bundle, segments []byte, keep []int) (api.ErasureSpec, error) {
+func (e erasureSource) Encode(ctx context.Context, n int, bundle, segments []byte, keep []int) (api.ErasureSpec, error) {
+	var p *peering
+	if len(keep) > 0 {
+		var err error
+		if p, err = e.s.peering(); err != nil {
+			return api.ErasureSpec{}, err
+		}
+	}
 	spec, all, err := da.Encode(n, bundle, slices.Collect(slices.Chunk(segments, justify.SegmentSize)))
 	if err != nil {
 		return api.ErasureSpec{}, err
 	}
-	if len(keep) > 0 {
-		p, err := e.node()
-		if err != nil {
+	if p != nil {
+		if err := ctx.Err(); err != nil { // nobody would know of what
 			return api.ErasureSpec{}, err
 		}
 		kept := make(map[int]da.Shard, len(keep))
@@ -109,7 +115,7 @@ func (e erasureSource) Encode(_ context.Context, n int, bundle, segments []byte,
 
 // Bundle implements api.Erasure.
 func (e erasureSource) Bundle(ctx context.Context, spec api.ErasureSpec) ([]byte, error) {
-	p, err := e.node()
+	p, err := e.s.peering()
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +125,7 @@ func (e erasureSource) Bundle(ctx context.Context, spec api.ErasureSpec) ([]byte
 
 // Segment implements api.Erasure.
 func (e erasureSource) Segment(ctx context.Context, spec api.ErasureSpec, i int) ([]byte, error) {
-	p, err := e.node()
+	p, err := e.s.peering()
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +135,7 @@ func (e erasureSource) Segment(ctx context.Context, spec api.ErasureSpec, i int)
 
 // Shard implements api.Erasure.
 func (e erasureSource) Shard(root forks.Hash, index int) (api.ErasureShard, error) {
-	p, err := e.node()
+	p, err := e.s.peering()
 	if err != nil {
 		return api.ErasureShard{}, err
 	}
@@ -142,7 +148,7 @@ func (e erasureSource) Shard(root forks.Hash, index int) (api.ErasureShard, erro
 
 // PutShard implements api.Erasure.
 func (e erasureSource) PutShard(_ context.Context, spec api.ErasureSpec, index int, shard api.ErasureShard) error {
-	p, err := e.node()
+	p, err := e.s.peering()
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,10 @@ func newRun(opts Options) (*run, error) {
 	if count < 1 || count > MaxNodes || r.slots < 1 || r.slots > MaxSlots || opts.SlotTime < 0 {
 		return nil, fmt.Errorf("testnet: %w: 1 to %d nodes, 1 to %d slots", errOptions, MaxNodes, MaxSlots)
 	}
-	var err error
+	err := s.reaches(r.slots)
+	if err != nil {
+		return nil, err
+	}
 	if r.chain, err = newChain(opts.Seed, s.Keys); err != nil {
 		return nil, err
 	}

@@ -86,7 +86,25 @@ func (w *when) fires(slot, slots int, chance func(n int) int) bool {
 	return slot%w.every == 0
 }
 
-// ErrScenario is the error of a text that is no scenario.
+// never says that no slot of so many can be meant: who wrote the line expects something
+// that would not happen, and a check that is not made looks like one that holds.
+func (w *when) never(slots int) bool {
+	return w.at.slot(slots) > slots || w.to.n > 0 && w.from.slot(slots) > w.to.slot(slots)
+}
+
+// reaches says whether a run of so many slots comes to all lines. Error: ErrScenario.
+func (s *Scenario) reaches(slots int) error {
+	for i := range s.rules {
+		if rule := &s.rules[i]; rule.when.never(slots) {
+			return fmt.Errorf("%w: %s, line %d (%s): its time never comes in %d slots; want more, or a share of them such as 50%%",
+				ErrScenario, s.Name, rule.line, rule.text, slots)
+		}
+	}
+	return nil
+}
+
+// ErrScenario is the error of a text that is no scenario, or of one that a run is too
+// short for.
 var ErrScenario = errors.New("not a valid scenario")
 
 //go:embed scenarios/*.txt

@@ -60,6 +60,37 @@ func TestWhen(t *testing.T) {
 	}
 }
 
+// TestNever: a line whose time can't come in so few slots is refused before anything is
+// started; those that come again and again may have no slot.
+func TestNever(t *testing.T) {
+	for line, want := range map[string]bool{
+		"at 21: expect forks >= 100":         true,
+		"at 20: produce":                     false,
+		"at 100%: produce":                   false,
+		"every 2 from 9 to 8: produce":       true,
+		"every 2 from 50% to 9: produce":     true,
+		"1 in 2 from 9 to 9: produce":        false,
+		"every 30: produce":                  false,
+		"every 2 from 21: produce":           false,
+		"every 2 from 30 to 100%: produce":   true,
+		"end: produce":                       false,
+		"every 3 to 1: produce":              false,
+		"1 in 3 from 100% to 100%: finalize": false,
+	} {
+		s, err := Parse("name", "slots 40\n"+line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Run(t.Context(), Options{Scenario: s, Slots: 20, New: func(int, *Anchor) (Sidecar, error) { return nil, errTest }})
+		if errors.Is(err, ErrScenario) != want || errors.Is(err, errTest) == want {
+			t.Errorf("%s: %v", line, err)
+		}
+		if want && !strings.Contains(err.Error(), "name, line 2 (") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                                   "says nothing",

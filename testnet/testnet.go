@@ -112,7 +112,8 @@ type NodeView struct {
 }
 
 // Run runs a scenario. The result says what is wrong with the sidecars' answers; the
-// error is one that ended the run: the context's, or a sidecar that can't be started.
+// error is one that ended the run: the context's, or a sidecar that can't be started;
+// ErrScenario where a line's slot is after the last, before anything is started.
 // All sidecars are closed by then.
 func Run(ctx context.Context, opts Options) (res *Result, err error) {
 	r, err := newRun(opts)

@@ -119,7 +119,7 @@ func TestScenarios(t *testing.T) {
 			if slices.Contains([]string{"crashes", "forks"}, name) {
 				play = played // nothing travels between their nodes: these run under the race detector too
 			}
-			got, res := play(t, s, Options{Seed: 1, Slots: 40})
+			got, res := play(t, s, Options{Seed: 1, Slots: min(s.Slots, 60)})
 			if !res.OK(s.Unavailable) {
 				t.Errorf("not as it must be:\n%s\n%s", got, res.Excuses)
 			}

@@ -104,6 +104,9 @@ func (c *testnetCommand) run(ctx context.Context, scenario string) (err error) {
 	c.opts.New, c.opts.Peers = nodes.New, nodes
 	c.watch()
 	res, err := testnet.Run(ctx, c.opts)
+	if errors.Is(err, testnet.ErrScenario) {
+		return &exitError{exitInput, fmt.Errorf("testnet: %w", err)}
+	}
 	if err != nil {
 		keep = ctx.Err() == nil
 		if keep {

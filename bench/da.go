@@ -30,6 +30,7 @@ type DAParams struct {
 	Seed    uint64 `json:"seed"`
 	Engine  string `json:"engine"`
 	Dir     string `json:"-"` // where the stores are made; default the system's
+	Program string `json:"-"` // the accessor; default this program
 
 	// Progress, where given, is told what is being done.
 	Progress func(what string, done, all int64) `json:"-"`
@@ -51,8 +52,8 @@ type DARow struct {
 	Beside  string  `json:"beside,omitempty"`
 }
 
-// DAResult of the benchmark. All nodes are in this one process; they speak QUIC over
-// loopback.
+// DAResult of the benchmark. All nodes are in this one process, but those that ask beside
+// local reads; they speak QUIC over loopback.
 type DAResult struct {
 	Bench  string   `json:"bench"`
 	Params DAParams `json:"params"`
@@ -72,6 +73,11 @@ type daRun struct {
 // DA measures what comes from peers: misses, a fill, many readers at once, erasure
 // coding, peers that lie, and that all are gone.
 func DA(ctx context.Context, p DAParams) (res DAResult, err error) {
+	if p.Program == "" {
+		if p.Program, err = os.Executable(); err != nil {
+			return res, err
+		}
+	}
 	dir, err := os.MkdirTemp(p.Dir, "accessor-bench-")
 	if err != nil {
 		return res, err

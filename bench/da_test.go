@@ -2,8 +2,14 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"accessor/da"
+	"accessor/forks"
+	"accessor/internal/programtest"
 )
 
 // TestDA runs the benchmark small and looks at whether it measured what it says. What
@@ -11,7 +17,7 @@ import (
 func TestDA(t *testing.T) {
 	p := DADefaults
 	p.Keys, p.Misses, p.Readers, p.Rounds, p.Fetches, p.Items, p.Imports = 5_000, 100, 200, 2, 100, 3, 3
-	p.Dir = t.TempDir()
+	p.Dir, p.Program = t.TempDir(), programtest.Path(t)
 	res, err := DA(context.Background(), p)
 	if err != nil {
 		t.Fatal(err)
@@ -51,5 +57,26 @@ func TestDARows(t *testing.T) {
 		if r.res.Rows[0].Reached != tt.reached {
 			t.Errorf("%+v: want %v", r.res.Rows[0], tt.reached)
 		}
+	}
+}
+
+// TestAskCancelled: peers that are to ask when all is over already do no more than end.
+func TestAskCancelled(t *testing.T) {
+	node, err := da.New(t.Context(), da.Config{Listen: []string{overLoopback}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- Ask(ctx, node.Addrs()[0], forks.Block{}, 10, func() {}) }()
+	select {
+	case err := <-ended:
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it still asks")
 	}
 }

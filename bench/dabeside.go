@@ -10,10 +10,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -164,32 +162,10 @@ func (r *daRun) localReads(l load, keys *[]int, kind, each int) (measured, error
 	return l.run(r.ctx)
 }
 
-// startAsking lets peers ask the node until stop is called: in another process. In a
-// test they are in this one.
+// startAsking lets peers in another process ask the node until stop is called.
 func (r *daRun) startAsking(node *da.Node) (stop func() error, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithCancel(r.ctx)
-	begun := make(chan error, 1)
-	if !strings.HasPrefix(filepath.Base(program), "acc") {
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := Ask(ctx, node.Addrs()[0], r.at, r.Keys, func() { begun <- nil }); err != nil {
-				begun <- err
-			}
-		})
-		if err = <-begun; err != nil {
-			cancel()
-		}
-		return func() error {
-			cancel()
-			wg.Wait()
-			return nil
-		}, err
-	}
-	cmd := exec.CommandContext(ctx, program, "bench", "ask", node.Addrs()[0],
+	cmd := exec.CommandContext(ctx, r.da.Program, "bench", "ask", node.Addrs()[0],
 		fmt.Sprintf("%s:%d:%s", r.at.Hash, r.at.Slot, r.at.Root), strconv.Itoa(r.Keys))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -213,8 +189,7 @@ func (r *daRun) startAsking(node *da.Node) (stop func() error, err error) {
 }
 
 // Ask lets some peers ask the node at an address for keys, ranges and items, as much as
-// it gives them, until ctx ends. begun is called once each has
-// tried.
+// it gives them, until ctx ends. begun is called once each has tried.
 func Ask(ctx context.Context, addr string, at forks.Block, keys int, begun func()) error {
 	items := slices.Collect(maps.Keys(newAskedItems()))
 	var wg, first sync.WaitGroup
@@ -232,7 +207,7 @@ func Ask(ctx context.Context, addr string, at forks.Block, keys int, begun func(
 		for w := range askerWishes {
 			mine := rand.New(rand.NewPCG(rnd.Uint64(), 0))
 			wg.Go(func() {
-				for n := 0; ctx.Err() == nil; n++ {
+				for n := 0; n == 0 || ctx.Err() == nil; n++ {
 					if err := askOnce(ctx, node, at, keys, items, mine); err != nil { // such as all being busy
 						time.Sleep(10 * time.Millisecond)
 					}

@@ -30,6 +30,7 @@ type block struct {
 	height int
 	kids   int
 	late   bool              // sibling of an earlier one
+	made   *side             // on which it was published
 	writes map[string][]byte // nil for a deleted key
 	// whole is the state as one map: of the anchor, of the newest blocks, and of each
 	// wholeEvery-th height, so that looking a key up goes a few blocks back at most.

@@ -138,6 +138,19 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestJoinCutOff: who joins on a side where a follower comes first is not given the blocks
+// of the others.
+func TestJoinCutOff(t *testing.T) {
+	s, err := Parse("cut", "nodes 2\nslots 14\nevery 1: produce\nat 2: join follow anchor\nat 6: partition 2 | rest\nat 9: join\n"+
+		"at 9: expect missing b8 on 3\nat 9: expect held b7 on 3\nat 12: heal\nend: expect held b8 on 3\nend: expect agree")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, res := playedAsPeers(t, s, Options{}); !res.OK(0) {
+		t.Error(text)
+	}
+}
+
 // TestBlockLiars: nodes that follow find peers out that lie about what blocks wrote, and
 // have the right blocks from the honest one.
 func TestBlockLiars(t *testing.T) {

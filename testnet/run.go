@@ -260,8 +260,9 @@ func (r *run) reader(ctx context.Context, n *node, reads int) func() {
 // each side's own.
 func (r *run) publish(to *side, kind itemKind, b *block) {
 	r.seq++
-	for _, l := range r.liars {
-		if kind == itemBlock {
+	if kind == itemBlock {
+		b.made = to
+		for _, l := range r.liars {
 			l.learnBlock(b)
 		}
 	}

@@ -38,7 +38,7 @@ func parseJoin(a *wording) (action, error) {
 // join starts a new node, from the anchor or from the block called trust, and has it
 // given all blocks above, unless it follows its peers.
 func (r *run) join(ctx context.Context, trust string, follow bool) error {
-	friend, first, how := r.sides[0].nodes[0], r.chain.anchor(), "from the anchor"
+	first, how := r.chain.anchor(), "from the anchor"
 	var n *node
 	var err error
 	if trust != "" && r.opts.Peers != nil {
@@ -77,7 +77,7 @@ func (r *run) join(ctx context.Context, trust string, follow bool) error {
 		i := item{seq: seq, block: b}
 		switch {
 		case b == first || !b.above(first):
-		case slices.ContainsFunc(friend.missed, func(m item) bool { return m.block == b }):
+		case b.made != r.sides[0] && slices.Contains(r.sides, b.made):
 			n.missed = append(n.missed, i)
 		default:
 			n.queue = append(n.queue, i)

@@ -224,6 +224,9 @@ func TestExpectations(t *testing.T) {
 		"expect blocks <= 3":             "there are 10",
 		"expect kills = 0":               "there are 1",
 		"expect agree":                   "",
+		"expect agree on 1":              "no node is up that can be asked",
+		"expect agree on 0..1":           "",
+		"expect agree on 2":              "not up",
 		"expect head b10 on 0":           "",
 		"expect head b10":                "its head is",
 		"expect held b9":                 "",
@@ -296,6 +299,27 @@ func TestJoinTrusting(t *testing.T) {
 				t.Error(text)
 			}
 		})
+	}
+}
+
+// TestAgreeWhileCutOff: a node that can't take in its own side's blocks doesn't agree, in
+// a partition neither.
+func TestAgreeWhileCutOff(t *testing.T) {
+	s, err := Parse("joins", "nodes 2\nslots 8\nevery 1: produce\nat 2: join trust anchor\nat 4: partition 0,2 | 1\nat 8: expect agree on 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := InProcess(storesDir(t), checkpointtest.Engine{}, nil)
+	var anchor *Anchor
+	text, res := played(t, s, Options{
+		New: func(node int, a *Anchor) (Sidecar, error) { anchor = a; return in.New(node, a) },
+		Peers: joins(func(node int, _ Joining) (Sidecar, error) {
+			car, err := in.New(node, anchor)
+			return &faulty{Sidecar: car, fault: "never fetched"}, err
+		}),
+	})
+	if !strings.Contains(strings.Join(res.Failures, "\n"), "slot 8: expect agree: node 2: 4 blocks could not be given to it yet") {
+		t.Error(text)
 	}
 }
 

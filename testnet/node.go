@@ -255,13 +255,13 @@ func (n *node) tellLabel(ctx context.Context, i *item) error {
 }
 
 // waiting is how many blocks it was not given yet.
-func (n *node) waiting() int {
+func (n *node) waiting() int { return blocksAmong(n.queue) + blocksAmong(n.missed) }
+
+func blocksAmong(list []item) int {
 	count := 0
-	for _, list := range [][]item{n.queue, n.missed} {
-		for _, i := range list {
-			if i.kind == itemBlock {
-				count++
-			}
+	for i := range list {
+		if list[i].kind == itemBlock {
+			count++
 		}
 	}
 	return count

@@ -250,14 +250,7 @@ func parseCount(a *wording, what string, count func(*Result) int) (action, error
 	}
 	return func(ctx context.Context, r *run) error {
 		for _, n := range r.nodes {
-			if !n.works() {
-				continue
-			}
-			s, err := n.car.Status(ctx)
-			if err != nil {
-				return fmt.Errorf("%v: %w", n, err)
-			}
-			n.status = s
+			n.askStatus(ctx, r.tell)
 		}
 		res := r.result()
 		got := count(&res)

@@ -103,6 +103,9 @@ func (f *faulty) Scan(ctx context.Context, at forks.Hash, pair func(key, value [
 func (f *faulty) Status(ctx context.Context) (Status, error) {
 	s, err := f.Sidecar.Status(ctx)
 	s.Partial = f.fault == "partial"
+	if f.fault == "mute" {
+		return Status{}, errors.New("no word")
+	}
 	return s, err
 }
 
@@ -133,11 +136,12 @@ func TestFaultsAreFound(t *testing.T) {
 		every 4: fork depth 2 length 2
 		every 5: finalize depth 3
 		at 7: withhold from 1 for 3
+		at 1: expect forks = 0
 		end: expect state head
 		end: expect state b3
 	`
 	for fault, want := range map[string]string{
-		"": "", "root": "root", "import": "disk on fire", "orphan": "without its parent", "other refusal": "no",
+		"": "", "mute": "node 1: status: no word", "root": "root", "import": "disk on fire", "orphan": "without its parent", "other refusal": "no",
 		"head": "it was told", "finalize": "finalized", "value": "the model has", "absent": "no such key, the model has",
 		"present": "the model has no such key", "too few": "values of", "proof": "invalid proof", "unavailable": "",
 		"scan lacks": "keys, the model has", "scan value": "the model has", "scan twice": "after",

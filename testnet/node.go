@@ -114,8 +114,10 @@ func (n *node) feed(ctx context.Context, slot int, f *feeding) error {
 		killed <- n.car.Kill()
 	}()
 	n.feedAll(ctx, slot, f, dead.Load)
-	err := <-killed
-	return errors.Join(err, n.end(func() error { return nil }))
+	if err := <-killed; err != nil {
+		f.tell.fail("%v, killed: %v", n, err)
+	}
+	return n.end(func() error { return nil })
 }
 
 // feedAll gives items until nothing more can be given, or dead says that the node is

@@ -195,14 +195,18 @@ func (p *process) await(ctx context.Context) error {
 
 var errGone = errors.New("the process is gone")
 
-// Kill implements Sidecar: by SIGKILL.
+// Kill implements Sidecar: by SIGKILL. Error: errGone where it had ended by itself.
 func (p *process) Kill() error {
 	if p.cmd == nil {
 		return nil
 	}
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.cmd.Process.Kill() // fails where it has ended
 	<-p.gone
+	state := p.cmd.ProcessState
 	p.cmd = nil
+	if how, ok := state.Sys().(syscall.WaitStatus); !ok || how.Signal() != syscall.SIGKILL {
+		return fmt.Errorf("%w: it ended by itself, %v; see %s", errGone, state, p.of.Log(p.node))
+	}
 	return nil
 }
 
@@ -225,7 +229,11 @@ func (p *process) Stop() error {
 }
 
 func (p *process) Close() error {
-	return errors.Join(p.Kill(), p.client.Close())
+	err := p.Kill()
+	if errors.Is(err, errGone) {
+		err = nil // who asked it last found out
+	}
+	return errors.Join(err, p.client.Close())
 }
 
 func (p *process) Import(ctx context.Context, b *state.Block) (Imported, error) {

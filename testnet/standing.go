@@ -12,7 +12,7 @@ import (
 func (r *run) look(ctx context.Context) {
 	v := View{Slot: min(r.slot, r.slots), Slots: r.slots}
 	for _, n := range r.nodes {
-		state := "up"
+		known, state := n.askStatus(ctx, r.tell), "up"
 		switch {
 		case n.broken:
 			state = "broken"
@@ -21,20 +21,13 @@ func (r *run) look(ctx context.Context) {
 		case len(r.sides) > 1 && !slices.Contains(r.sides[0].nodes, n):
 			state = "cut"
 		}
-		if n.works() {
-			s, err := n.car.Status(ctx)
-			switch {
-			case err != nil && ctx.Err() == nil:
-				n.broken = true
-				r.tell.fail("%v: status: %v", n, err)
-			case err == nil:
-				n.status = s
-				if n.head != nil && s.Head.Hash != n.head.Hash {
-					r.tell.wrong("%v: head %s, it was told %s (%s)", n, s.Head.Hash.Short(), n.head.Hash.Short(), n.head.name)
-				}
-				if s.Finalized.Hash != n.final.Hash {
-					r.tell.wrong("%v: finalized %s, it was told %s (%s)", n, s.Finalized.Hash.Short(), n.final.Hash.Short(), n.final.name)
-				}
+		if known {
+			s := &n.status
+			if n.head != nil && s.Head.Hash != n.head.Hash {
+				r.tell.wrong("%v: head %s, it was told %s (%s)", n, s.Head.Hash.Short(), n.head.Hash.Short(), n.head.name)
+			}
+			if s.Finalized.Hash != n.final.Hash {
+				r.tell.wrong("%v: finalized %s, it was told %s (%s)", n, s.Finalized.Hash.Short(), n.final.Hash.Short(), n.final.name)
 			}
 		}
 		v.Nodes = append(v.Nodes, NodeView{Node: n.id, State: state, Head: n.status.Head, Heads: n.status.Heads, Blocks: n.status.Blocks,
@@ -44,6 +37,21 @@ func (r *run) look(ctx context.Context) {
 	if r.opts.Shown != nil {
 		r.opts.Shown(v)
 	}
+}
+
+// askStatus asks a node that works how it stands. One that doesn't say is broken.
+func (n *node) askStatus(ctx context.Context, tell *verdicts) bool {
+	if !n.works() {
+		return false
+	}
+	s, err := n.car.Status(ctx)
+	if err == nil {
+		n.status = s
+	} else if ctx.Err() == nil {
+		n.broken = true
+		tell.fail("%v: status: %v", n, err)
+	}
+	return err == nil
 }
 
 // result is what came out so far.

@@ -19,6 +19,10 @@ help: ## Show this
 demo: build ## Replay a bundled chain with forks and draw its tree
 	@scripts/demo.sh
 
+.PHONY: testnet
+testnet: build ## Run four sidecars with forks, kills and a late one, and check all they say
+	@bin/accessor testnet $(TESTNETFLAGS)
+
 .PHONY: test
 test: ## Run all tests (under ten minutes)
 	@scripts/test.sh

@@ -153,8 +153,7 @@ func TestFaultsAreFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := t.TempDir()
-			t.Cleanup(func() { _ = RemoveAll(dir) })
+			dir := storesDir(t)
 			in := InProcess(dir, checkpointtest.Engine{}, nil)
 			text, res := played(t, s, Options{Seed: 2, New: func(node int, a *Anchor) (Sidecar, error) {
 				car, err := in.New(node, a)
@@ -182,8 +181,7 @@ func TestLostAfterKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, empty := t.TempDir(), t.TempDir()
-	t.Cleanup(func() { _, _ = RemoveAll(dir), RemoveAll(empty) })
+	dir, empty := storesDir(t), storesDir(t)
 	text, res := played(t, s, Options{New: func(node int, a *Anchor) (Sidecar, error) {
 		car, err := InProcess(dir, checkpointtest.Engine{}, nil).New(node, a)
 		if err != nil || node != 1 {
@@ -282,8 +280,7 @@ func TestJoinTrusting(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := t.TempDir()
-			t.Cleanup(func() { _ = RemoveAll(dir) })
+			dir := storesDir(t)
 			in := InProcess(dir, checkpointtest.Engine{}, nil)
 			var anchor *Anchor
 			text, res := played(t, s, Options{
@@ -347,11 +344,9 @@ func TestCantBeDone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := t.TempDir()
-		_, err = Run(t.Context(), Options{Scenario: s, New: InProcess(dir, checkpointtest.Engine{}, nil).New})
+		_, err = Run(t.Context(), Options{Scenario: s, New: InProcess(storesDir(t), checkpointtest.Engine{}, nil).New})
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "vain, line ") {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
-		_ = RemoveAll(dir)
 	}
 }

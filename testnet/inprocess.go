@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -260,15 +259,4 @@ func readError(err error) error {
 		return told(ErrWrong, err)
 	}
 	return err
-}
-
-// RemoveAll removes a folder with stores, whose checkpoints are read-only.
-func RemoveAll(dir string) error {
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			return os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

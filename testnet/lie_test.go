@@ -12,8 +12,8 @@ import (
 	"accessor/state/merkle"
 )
 
-// TestLiars: an answer about a state in any way is refused, and who gave it is banned; one that says
-// nothing is given up. Unspoiled, the same answers are taken.
+// TestLiars: an answer about a state that is spoiled in any way is refused, and who gave it is
+// banned; one that says nothing is given up. Unspoiled, the same answers are taken.
 func TestLiars(t *testing.T) {
 	c, err := newChain(1, 300)
 	if err != nil {
@@ -56,15 +56,7 @@ func TestLiars(t *testing.T) {
 		} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				t.Parallel()
-				h, err := datest.NewHost()
-				if err != nil {
-					t.Fatal(err)
-				}
-				l, err := newLiar(t.Context(), datest.Host{Host: h}, how)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
+				l := startLiar(t, how)
 				l.learn(at, all)
 				n, err := da.New(t.Context(), da.Config{Peers: l.node.Addrs(), Timeout: 5 * time.Second, Answer: 2 * time.Second}, nil)
 				if err != nil {
@@ -85,6 +77,21 @@ func TestLiars(t *testing.T) {
 	}
 }
 
+// startLiar makes a liar on loopback, for as long as the test runs.
+func startLiar(t *testing.T, how way) *liar {
+	t.Helper()
+	h, err := datest.NewHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLiar(t.Context(), datest.Host{Host: h}, how)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
 // TestShardLiars: shards of liars are refused whatever they spoil, of bundles and of
 // segments, and those of honest peers, who have just enough, are taken.
 func TestShardLiars(t *testing.T) {
@@ -99,15 +106,7 @@ func TestShardLiars(t *testing.T) {
 	}
 	var addresses []string
 	for _, how := range []way{ways["shard"], ways["shard"], {shard: func(uint16, *da.Shard) {}}} {
-		h, err := datest.NewHost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := newLiar(t.Context(), datest.Host{Host: h}, how)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
+		l := startLiar(t, how)
 		l.learnWork(w)
 		addresses = append(addresses, l.node.Addrs()...)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -68,11 +69,23 @@ func (w wrapped) Join(node int, how Joining) (Sidecar, error) {
 	return w.wrap(node, car), err
 }
 
+// storesDir makes a folder for stores, which goes with the test.
 func storesDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	t.Cleanup(func() { _ = RemoveAll(dir) })
+	t.Cleanup(func() { removeAll(dir) })
 	return dir
+}
+
+// removeAll removes a folder with stores, whose checkpoints are read-only.
+func removeAll(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	_ = os.RemoveAll(dir)
 }
 
 // playIn runs a scenario in a bubble, six seconds a slot.
@@ -166,8 +179,7 @@ func TestCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	t.Cleanup(func() { _ = RemoveAll(dir) })
+	dir := storesDir(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var cars []*inProcess
 	in := InProcess(dir, checkpointtest.Engine{}, nil)
@@ -270,8 +282,7 @@ func TestParallel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	t.Cleanup(func() { _ = RemoveAll(dir) })
+	dir := storesDir(t)
 	res, err := Run(t.Context(), Options{Scenario: s, Slots: 40, Seed: 4, Parallel: 8, New: InProcess(dir, checkpointtest.Engine{}, nil).New})
 	if err != nil || !res.OK(0) {
 		t.Fatalf("%+v, %v", res, err)

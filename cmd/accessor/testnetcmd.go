@@ -45,8 +45,9 @@ On a terminal a table of the nodes is kept up to date; elsewhere there is a line
 that happens; both on standard error. The summary, or the one JSON object, is on standard
 output.
 
-Exit status: 0 if no answer was wrong, all roots agree and the scenario's expectations
-hold; 1 otherwise: stores and logs are kept then, and the summary says where.`,
+Exit status: 0 if no answer was wrong, no more reads than the scenario allows had none, all
+roots agree and the scenario's expectations hold; 1 otherwise: stores and logs are kept
+then, and standard error says where.`,
 		Example: `  accessor testnet
   accessor testnet crashes --slots 500 --seed 7
   accessor testnet my.txt --nodes 6 --json`,

@@ -185,7 +185,7 @@ func oneLine(err error) string { return strings.Join(strings.Fields(err.Error())
 // pick chooses the peer to ask next, other than those in skip, and counts it as busy
 // until done is called. The cheapest is taken: cost is the usual latency, times the
 // requests it already has, times 2 for each demerit, and for each time in a row that
-// it hadn't what was asked for.
+// it hadn't what was asked for; of blocks it's who was asked longest ago.
 func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -204,6 +204,9 @@ func (b *book) pick(k kind, trusted bool, skip map[peer.ID]bool) (peer.ID, bool)
 	}
 	if best == nil {
 		return "", false
+	}
+	if k == kindBlocks {
+		best.turn = now
 	}
 	best.inFlight++
 	best.probing = best.failures >= breakAfter

@@ -156,6 +156,37 @@ func TestNewPeersBesideFastOnes(t *testing.T) {
 	}
 }
 
+// Who asks for blocks asks each peer in turn, a far and a lagging one too: they may have
+// forks that others don't have. One that is demoted is asked seldom.
+func TestBlocksInTurn(t *testing.T) { synctest.Test(t, testBlocksInTurn) }
+
+func testBlocksInTurn(t *testing.T) {
+	b := newBook(time.Hour, nil)
+	for _, id := range []peer.ID{"near", "far", "bad"} {
+		b.add(id, true)
+	}
+	asked := map[peer.ID]int{}
+	for range 60 {
+		id, ok := b.pick(kindBlocks, true, nil)
+		if !ok {
+			t.Fatal("nobody is asked")
+		}
+		asked[id]++
+		took, how := time.Millisecond, outcomeGood
+		if id != "near" {
+			took, how = 200*time.Millisecond, outcomeNotHeld
+		}
+		b.done(id, kindBlocks, took, how, nil)
+		if id == "bad" {
+			b.peers[id].blame(time.Now(), maxDemerit)
+		}
+		time.Sleep(time.Second)
+	}
+	if asked["near"] < 15 || asked["far"] < 15 || asked["bad"] == 0 || asked["bad"] > 15 {
+		t.Error(asked)
+	}
+}
+
 // A hedge goes out after the 95th percentile of what requests take.
 func TestHedgeAfterP95(t *testing.T) {
 	var d durations

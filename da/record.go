@@ -40,6 +40,7 @@ type record struct {
 	resting  time.Time               // not asked until then, after failures
 	awoken   time.Time               // last
 	useful   time.Time               // last: it gave something, or was new
+	turn     time.Time               // last that it was asked for blocks
 	busy     time.Time               // not asked until then, as it wished
 	probing  bool                    // after a rest, one request goes first
 	refused  [kinds]time.Time        // not asked for that until then
@@ -53,6 +54,11 @@ func (r *record) askable(k kind, trusted bool, now time.Time) bool {
 }
 
 func (r *record) cost(k kind, now time.Time, unknown time.Duration) float64 {
+	if k == kindBlocks {
+		// Peers take turns, however fast: each may have forks that others don't have.
+		age := max(now.Sub(r.turn), time.Millisecond)
+		return float64(1+r.inFlight) * math.Exp2(r.demeritAt(now)) / age.Seconds()
+	}
 	latency := r.latency[k]
 	if latency == 0 {
 		latency = unknown

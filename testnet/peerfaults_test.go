@@ -151,6 +151,20 @@ func TestJoinCutOff(t *testing.T) {
 	}
 }
 
+// TestFollowsAll: who follows has the forks of all its peers, whichever of them answers
+// faster.
+func TestFollowsAll(t *testing.T) {
+	const forked = "at 6: withhold from 1 for 100\nat 7: produce on b5 as x\nat 7: withhold from 0 for 100\nat 8: produce on x as y\nat 8: withhold from 0 for 100"
+	s, err := Parse("forked", "nodes 2\nslots 20\nevery 1 to 6: produce\nevery 1 from 8: produce\nat 2: join follow anchor\n"+forked+
+		"\nat 20: expect missing x on 0\nat 20: expect missing b6 on 1\nat 20: expect held y on 2\nat 20: expect held b6 on 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, res := playedAsPeers(t, s, Options{}); !res.OK(0) {
+		t.Error(text)
+	}
+}
+
 // TestBlockLiars: nodes that follow find peers out that lie about what blocks wrote, and
 // have the right blocks from the honest one.
 func TestBlockLiars(t *testing.T) {

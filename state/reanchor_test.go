@@ -167,7 +167,10 @@ func TestReanchorLadder(t *testing.T) {
 		c.grow("elly", "fred")
 		calls := 0
 		failed = ""
+		var mu sync.Mutex // what goes is removed in the background
 		count := func(call checkpoint.FileCall) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if calls++; calls == fail {
 				failed = fmt.Sprint(call.Op, " ", call.Path)
 				return errFault

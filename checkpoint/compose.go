@@ -65,7 +65,7 @@ func decodeImage(b []byte) (*image, error) {
 // piece is one table on the way from one block to a later one.
 type piece struct {
 	path string
-	at   *entry // the last block that it covers
+	at   *entry // the last block that it covers; nil where it is no part of a branch
 	from *entry // the block before the first one
 	size int64
 	run  bool

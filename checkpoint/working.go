@@ -299,7 +299,7 @@ func (w *Working) advance(to *entry) error {
 		return err
 	}
 	err = w.checkAndIngest(list)
-	for err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) {
+	for err != nil && hasRuns(list) && !errors.Is(err, ErrNoSpace) && !errors.Is(err, errReplaced) {
 		// Runs are derived: do without them, the shorter ones below them too.
 		s.log.Warn("use deltas instead of runs", zap.Stringer("block", to.rec.Hash), zap.Error(err))
 		s.forgetRuns(list)
@@ -336,6 +336,9 @@ func (w *Working) ingest(list []piece) error {
 			}
 			links = append(links, link)
 		}
+		if err := s.unchanged(list); err != nil {
+			return err
+		}
 		return s.files.call("ingest", w.dir, func() error { return w.db.Ingest(links) })
 	}()
 	if err != nil {
@@ -344,4 +347,21 @@ func (w *Working) ingest(list []piece) error {
 		}
 	}
 	return err
+}
+
+// errReplaced: a block's delta is its whole state by now, since it has become the anchor.
+var errReplaced = errors.New("a block on the way has become the anchor")
+
+// unchanged says whether what was linked are deltas: of a block that has become the anchor
+// meanwhile it may be the whole state, which doesn't say what was deleted. A new anchor is
+// in the tree before its file is.
+func (s *Store) unchanged(list []piece) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range list {
+		if p.at != nil && !p.run && s.entries[p.at.rec.Hash] != p.at {
+			return fmt.Errorf("%w: block %s", errReplaced, p.at.rec.Hash)
+		}
+	}
+	return nil
 }

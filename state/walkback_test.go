@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -335,20 +336,24 @@ func (c *chain) problems() (short []string, full []error) {
 }
 
 // A walk that has begun at an ancestor which is pruned meanwhile begins anew at what is
-// left: the new anchor.
+// left: the new anchor. It doesn't take the whole state that the anchor's file has then for
+// a delta, in which deletes would be.
 func TestPrunedWhileWalking(t *testing.T) {
-	for when, match := range map[string]func(checkpoint.FileCall) bool{
-		"clone": func(call checkpoint.FileCall) bool { return call.Op == "mkdir" },
-		"ingest": func(call checkpoint.FileCall) bool {
-			return call.Op == "link" && strings.HasPrefix(filepath.Base(call.Path), "in-")
-		},
+	for _, one := range []struct {
+		when    string
+		missing int // checkpoints from this one on
+		match   func(call checkpoint.FileCall) bool
+	}{
+		{"clone", 9, func(call checkpoint.FileCall) bool { return call.Op == "mkdir" && call.Applied }},
+		{"ingest", 12, func(call checkpoint.FileCall) bool {
+			return call.Op == "link" && !call.Applied && strings.HasPrefix(filepath.Base(call.Path), "in-")
+		}},
 	} {
-		t.Run(when, func(t *testing.T) {
+		t.Run(one.when, func(t *testing.T) {
 			overEngines(t, func(t *testing.T, e engineCase) {
 				c := newAging(t, e, state.Retention{Slots: 1, Step: 1})
 				c.line("a", "alfred", 1, 14)
-				c.settleAt("a14")
-				for i := 9; i <= 14; i++ {
+				for i := one.missing; i <= 14; i++ {
 					c.spoil(remove, fmt.Sprint("a", i))
 				}
 				v, err := c.View(context.Background(), hash("a14"))
@@ -356,19 +361,35 @@ func TestPrunedWhileWalking(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer v.Close()
-				var pruned atomic.Bool
+				var begun atomic.Bool
+				moved := make(chan struct{})
+				pruned := make(chan error, 1)
+				anchor := filepath.Base(c.dirOf("deltas", "a12")) + ".sst"
 				c.hook.set(func(call checkpoint.FileCall) error {
-					if match(call) && call.Applied && pruned.CompareAndSwap(false, true) {
-						c.retain()
+					switch {
+					case call.Op == "rename" && call.Applied && filepath.Base(call.Path) == anchor:
+						close(moved)
+					case one.match(call) && begun.CompareAndSwap(false, true):
+						go func() {
+							_, err := c.Finalize(context.Background(), hash("a14"))
+							if err == nil {
+								_, err = c.Retain(context.Background())
+							}
+							pruned <- err
+						}()
+						select {
+						case <-moved:
+						case <-time.After(2 * time.Second): // the call is the background's, which pruning waits for
+						}
 					}
 					return nil
 				})
 				err = c.compareOpen(v, c.node("a14"))
-				c.hook.set(nil)
-				if err != nil {
+				if err := errors.Join(err, <-pruned); err != nil {
 					t.Fatal(err)
 				}
 				c.wantAnchor("a12")
+				c.hook.set(nil)
 			})
 		})
 	}

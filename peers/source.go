@@ -216,6 +216,10 @@ func (s *Source) block(h forks.Hash) (b da.Block, size int, err error) {
 			b.Puts = append(b.Puts, [2][]byte{slices.Clone(w.Key), slices.Clone(w.Value)})
 		}
 	}
+	// What was read is the whole state, perhaps, if it has become the anchor meanwhile.
+	if now, err := s.acc.Store().Get(h); err != nil || now.Anchor {
+		return b, 0, fmt.Errorf("%w: block %s was pruned", da.ErrNotHeld, h)
+	}
 	return b, size, nil
 }
 

@@ -169,6 +169,10 @@ func (a *Accessor) ChangesWithin(ctx context.Context, h forks.Hash, bound Bound)
 		}
 		changes = append(changes, p)
 	}
+	// What was read is the whole state, perhaps, if it has become the anchor meanwhile.
+	if b.Hash == a.Anchor().Hash {
+		return b, nil, fmt.Errorf("%w: the anchor %s has a whole state, no changes", ErrInvalid, h)
+	}
 	return b, changes, nil
 }
 

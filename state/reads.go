@@ -147,8 +147,15 @@ func (a *Accessor) keysWritten(h forks.Hash) iter.Seq2[[]byte, error] {
 				return
 			}
 		}
+		// What was read is the whole state, perhaps, which doesn't say what was deleted.
+		if rec, err := a.store.Get(h); err != nil || rec.Anchor {
+			yield(nil, cmp.Or(err, errAnchorNow))
+		}
 	}
 }
+
+// errAnchorNow: a block has become the anchor while what it wrote was read.
+var errAnchorNow = errors.New("it has become the anchor")
 
 // cacheWrites tells the read cache what a block wrote, before the block can be read.
 func (a *Accessor) cacheWrites(rec *checkpoint.Record, ws checkpoint.WriteSet) {

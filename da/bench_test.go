@@ -117,3 +117,20 @@ func fill(b *testing.B, n *Node, l *library, part byte) error {
 	}
 	return nil
 }
+
+// BenchmarkAbsentShards asks for all shards of which none but the last is here.
+func BenchmarkAbsentShards(b *testing.B) {
+	l := books()
+	w := l.work(erasure.Full())
+	var indices []uint16
+	for i := range 1023 {
+		indices = append(indices, uint16(i))
+	}
+	sv := testServer(Serve{Shards: Anyone, Rate: 1 << 30}, part{l, func(i uint16) bool { return i == 1022 }})
+	request := appendMessage(nil, shardRequest{w.spec.Root, -1, 1, indices}.encode())
+	for b.Loop() {
+		if status, _, err := ask(sv, "a", kindBundle, request, true); status != statusOK || err != nil {
+			b.Fatal(status, err)
+		}
+	}
+}

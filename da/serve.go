@@ -266,20 +266,27 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 		return err
 	}
 	given, size := 0, 0
-	for _, index := range q.indices {
+	for at := 0; at < len(q.indices); at++ {
 		var path justify.Justification
 		read := 0
-		piece, err := onWorker(ctx, sv.workers, func() (piece []byte, err error) {
-			shard, err := sv.shard(ctx, q.root, index)
-			if err != nil {
-				return nil, err
+		piece, err := onWorker(ctx, sv.workers, func() ([]byte, error) {
+			for ; at < len(q.indices); at++ { // those that aren't here take no turns of their own
+				shard, err := sv.shard(ctx, q.root, q.indices[at])
+				if errors.Is(err, ErrNotHeld) {
+					continue
+				}
+				if err != nil {
+					return nil, err
+				}
+				read = shard.Size()
+				if q.segment >= len(shard.Segments) {
+					return nil, ErrNotHeld
+				}
+				var piece []byte
+				piece, path = pieceOf(shard, q.segment)
+				return piece, nil
 			}
-			read = shard.Size()
-			if q.segment >= len(shard.Segments) {
-				return nil, ErrNotHeld
-			}
-			piece, path = pieceOf(shard, q.segment)
-			return piece, nil
+			return nil, ErrNotHeld
 		})
 		if waited := sv.reads.WaitN(ctx, read); waited != nil { // for what was of no use, too
 			return waited
@@ -291,7 +298,7 @@ func (sv *server) answerShards(ctx context.Context, k kind, b []byte, a *answer)
 			return err
 		}
 		a.ok()
-		a.message(binary.LittleEndian.AppendUint16(nil, index))
+		a.message(binary.LittleEndian.AppendUint16(nil, q.indices[at]))
 		a.message(piece)
 		a.message(path.Append(nil))
 		given, size = given+1, size+len(piece)
